@@ -1,0 +1,5 @@
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
+build:
+	go build -o bin/fairway ./cmd/fairway

@@ -1,0 +1,177 @@
+// Package deploy brings objects into a cluster: in order, by server-side
+// apply, pruning what is no longer wanted, and says how healthy they are. It
+// has the semantics of both dialects and no memory of its own: what was
+// applied before is handed in (the inventory) and what is applied now is
+// handed back.
+package deploy
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// FieldManager is the name under which we own fields.
+const FieldManager = "fairway"
+
+// LabelManaged is on every object that we apply, so that only those need be
+// watched. Its value is "true"; whose the object is, the dialect's own
+// tracking annotation or labels say.
+const LabelManaged = "fairway-cd.io/managed"
+
+// Deployer compares, applies and deletes. Implementations are safe for
+// concurrent use, but one owner must not be worked on twice at a time.
+type Deployer interface {
+	// Compare says for each object of the plan, and for each of the inventory
+	// that the plan no longer has, whether the cluster has it so. It writes
+	// nothing. Where one comparison fails the result says so for that object.
+	Compare(ctx context.Context, p Plan) (*Comparison, error)
+	// Apply makes the cluster so. The outcome is never nil and says what was
+	// done up to the error, object by object; its inventory is what must be
+	// kept, whether or not there was an error.
+	Apply(ctx context.Context, p Plan) (*Outcome, error)
+	// Delete removes what is in the inventory and is still the owner's, in
+	// reverse order.
+	Delete(ctx context.Context, d Deletion) (*Outcome, error)
+}
+
+// Plan is what is wanted of a cluster.
+type Plan struct {
+	Owner   core.Owner
+	Objects []*unstructured.Unstructured
+	// Inventory is what earlier plans of the owner applied.
+	Inventory []core.ObjectRef
+	Options   Options
+	// Only restricts the plan to these objects (a selective sync, a heal);
+	// empty is all. Nothing is pruned that is not named.
+	Only []core.ObjectRef
+	// Progress, if set, is called from Apply's goroutine for each object done.
+	Progress func(ObjectResult)
+	// Superseded, if set, is asked at each safe point; true ends the apply
+	// there with ErrSuperseded.
+	Superseded func() bool
+}
+
+// Options are a delivery's, and can be overridden by an object's annotations.
+// The zero value applies all objects, prunes nothing and waits for nothing.
+type Options struct {
+	// Namespace is for namespaced objects that name none.
+	Namespace string
+	// ForceNamespace overrides the namespace of every namespaced object.
+	ForceNamespace bool
+	// CreateNamespace makes Namespace if it is not there, with these metadata.
+	CreateNamespace                       bool
+	NamespaceLabels, NamespaceAnnotations map[string]string
+	Prune, PruneLast, AllowEmpty          bool
+	PropagationPolicy                     string // foreground (default), background, orphan
+	// Validate false skips the API server's schema validation.
+	SkipValidate                bool
+	SkipDryRunOnMissingResource bool
+	ApplyOutOfSyncOnly          bool
+	Replace, Force              bool
+	FailOnSharedResource        bool
+	RespectIgnoreDifferences    bool
+	IgnoreDifferences           []IgnoreDifference
+	// Wait holds each wave until it is healthy; Argo CD's way is true between
+	// waves, Flux's is at the end. WaitTimeout bounds it; 0 is no bound.
+	WaitBetweenWaves, WaitAtEnd bool
+	WaitTimeout                 time.Duration
+	// HealthChecks are what to wait for in place of all objects.
+	HealthChecks []core.ObjectRef
+	DryRun       bool
+}
+
+// IgnoreDifference names fields whose drift is not looked at.
+type IgnoreDifference struct {
+	Group, Kind, Namespace, Name string // "" or "*" match all
+	JSONPointers                 []string
+	JQPaths                      []string
+	Managers                     []string
+}
+
+// ObjectResult is what became of one object.
+type ObjectResult struct {
+	Ref     core.ObjectRef
+	Action  Action
+	Health  core.Health
+	Message string // of the health or of the failure
+	Err     error  // set where Action is Failed
+	// Hook and Wave are as the object's annotations have them.
+	Hook string
+	Wave int
+	// Live, where the action left one, is what the cluster answered.
+	Live *unstructured.Unstructured
+}
+
+// Action is what was done to an object.
+type Action string
+
+// What Apply and Delete can have done.
+const (
+	Created      Action = "created"
+	Configured   Action = "configured"
+	Unchanged    Action = "unchanged"
+	Pruned       Action = "pruned"
+	PruneSkipped Action = "prune-skipped"
+	Skipped      Action = "skipped"
+	Failed       Action = "failed"
+)
+
+// Outcome is what an Apply or Delete did.
+type Outcome struct {
+	Results   []ObjectResult
+	Inventory []core.ObjectRef
+	// Warnings are the shared resources and the like.
+	Warnings []string
+	Health   core.Health
+	Took     time.Duration
+}
+
+// Difference is one object as it is wanted and as it is.
+type Difference struct {
+	Ref core.ObjectRef
+	// State is InSync, Modified, MissingLive (wanted and not there), Extra
+	// (there and no longer wanted), or Failed.
+	State  State
+	Health core.Health
+	// Wanted is what the cluster would have after an apply (by dry-run), Live
+	// what it has; both without what nobody wants to see (managed fields,
+	// status), and with Secret values replaced by equal-length-free marks.
+	Wanted, Live    *unstructured.Unstructured
+	Message         string
+	Err             error
+	Hook            string
+	RequiresPruning bool
+}
+
+// State is how an object stands to what is wanted.
+type State string
+
+// The states of a Difference.
+const (
+	InSync      State = "InSync"
+	Modified    State = "Modified"
+	MissingLive State = "Missing"
+	Extra       State = "Extra"
+	Uncompared  State = "Failed"
+)
+
+// Comparison is a plan beside the cluster.
+type Comparison struct {
+	Differences []Difference
+	Warnings    []string
+	Health      core.Health
+	InSync      bool
+}
+
+// Deletion is a request to remove what a delivery owns.
+type Deletion struct {
+	Owner       core.Owner
+	Inventory   []core.ObjectRef
+	Propagation string
+	// Wait until the objects are gone; 0 does not wait.
+	Wait time.Duration
+}
