@@ -1,5 +1,90 @@
+# Fairway. The two commands that matter: make up, make test.
 SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# One set of flags everywhere, so that builds and tests share one cache.
 export CGO_ENABLED := 0
 export GOFLAGS := -trimpath -buildvcs=false
-build:
-	go build -o bin/fairway ./cmd/fairway
+export GOTOOLCHAIN := local
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/fairway-cd/fairway/internal/app.Version=$(VERSION)
+DATA := $(if $(FAIRWAY_DATA),--data $(FAIRWAY_DATA),)
+GO_SOURCES := $(shell find cmd internal api -name '*.go' -not -name '*_test.go' 2>/dev/null)
+CLUSTER_SOURCES := $(shell find cluster -name '*.go' -not -name '*_test.go' 2>/dev/null) cluster/go.mod cluster/go.sum
+
+GOLANGCI_LINT := v2.12.0
+GOTESTSUM := v1.13.0
+K8S := v1.36.3
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: deps
+deps: ## Install what is missing, where we are root
+	@hack/deps.sh build
+
+.PHONY: build
+build: deps ## Build bin/fairway and the embedded cluster
+	@hack/step.sh "building fairway" $(MAKE) --no-print-directory bin/fairway
+	@hack/step.sh "building the embedded Kubernetes (minutes the first time: it compiles Kubernetes)" $(MAKE) --no-print-directory bin/fairway-cluster
+	@hack/step.sh "building the node's container runtime (minutes the first time)" hack/node-binaries.sh
+
+bin/fairway: $(GO_SOURCES) go.mod go.sum
+	@go build -ldflags "$(LDFLAGS)" -o $@ ./cmd/fairway
+
+bin/fairway-cluster: $(CLUSTER_SOURCES)
+	@go build -C cluster -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(K8S) -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36" -o ../bin/fairway-cluster .
+
+.PHONY: up
+up: build ## Build, start everything, deploy the demo, say where it is
+	@bin/fairway $(DATA) up
+	@bin/fairway $(DATA) demo
+
+.PHONY: down
+down: ## Stop everything; the data stay
+	@if [ -x bin/fairway ]; then bin/fairway $(DATA) down; fi
+
+.PHONY: clean
+clean: down ## Stop everything and remove the data and what was built
+	@if [ -x bin/fairway ]; then bin/fairway $(DATA) down --purge; fi
+	rm -rf bin bench.json
+
+.PHONY: test
+test: build oracle bin/tools/gotestsum ## Everything: unit, integration, end to end
+	@hack/deps.sh test
+	@hack/test.sh
+
+.PHONY: oracle
+oracle: ## Build the helm and kustomize that our render is compared with
+	@hack/step.sh "building helm and kustomize to compare with" hack/oracle.sh
+
+.PHONY: bench
+bench: build ## Measure what the documentation says of speed; writes bench.json
+	@go run ./test/bench -o bench.json
+
+.PHONY: soak
+soak: build ## The long tests: faults, thousands of objects, hours
+	@FAIRWAY_SOAK=1 go test -count=1 -timeout 3h -run Soak ./test/e2e/...
+
+.PHONY: bases
+bases: build ## Make the images that the demo and the tests run
+	@hack/bases.sh
+
+.PHONY: generate
+generate: ## Make CRDs and deep copies again
+	@hack/generate.sh
+
+.PHONY: lint
+lint: bin/tools/golangci-lint ## Linters, the house's rules, generated files
+	@bin/tools/golangci-lint run ./...
+	@cd cluster && ../bin/tools/golangci-lint run --config ../.golangci.yml ./...
+	@hack/generate.sh --check
+
+bin/tools/golangci-lint:
+	@hack/step.sh "building golangci-lint" env GOBIN=$(CURDIR)/bin/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+
+bin/tools/gotestsum:
+	@hack/step.sh "building gotestsum" env GOBIN=$(CURDIR)/bin/tools go install gotest.tools/gotestsum@$(GOTESTSUM)
