@@ -1,0 +1,127 @@
+// Package web is what people and programs see over HTTP beside Git and the
+// registry: the API below /api/ and the UI, which uses nothing but that API.
+package web
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+//go:embed ui
+var ui embed.FS
+
+// Deliveries is what the API shows. Implementations are safe for concurrent
+// use.
+type Deliveries interface {
+	// List returns all deliveries of the cluster, ordered by namespace and name.
+	List(ctx context.Context) ([]Delivery, error)
+	// Get returns one, with its resources and history; the error satisfies
+	// errors.Is(err, ErrNotFound) where it is not there.
+	Get(ctx context.Context, kind, namespace, name string) (*Delivery, error)
+	// Changed is closed at the next change of any delivery.
+	Changed() <-chan struct{}
+}
+
+// ErrNotFound says that there is no such delivery.
+var ErrNotFound = errors.New("not found")
+
+// Delivery is an Application or a Kustomization, as a person wants to see it.
+type Delivery struct {
+	Kind      string     `json:"kind"`
+	Namespace string     `json:"namespace"`
+	Name      string     `json:"name"`
+	Source    string     `json:"source"`
+	Path      string     `json:"path"`
+	Target    string     `json:"target"`
+	Sync      string     `json:"sync"`
+	Health    string     `json:"health"`
+	Revision  string     `json:"revision"`
+	Message   string     `json:"message,omitempty"`
+	Pinned    string     `json:"pinned,omitempty"`
+	Changed   *time.Time `json:"changed,omitempty"`
+	Resources []Resource `json:"resources,omitempty"`
+	History   []Deployed `json:"history,omitempty"`
+}
+
+// Resource is one object of a delivery.
+type Resource struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	Sync      string `json:"sync,omitempty"`
+	Health    string `json:"health,omitempty"`
+	Message   string `json:"message,omitempty"`
+}
+
+// Deployed is one entry of a delivery's history.
+type Deployed struct {
+	ID       int64     `json:"id"`
+	Revision string    `json:"revision"`
+	At       time.Time `json:"at"`
+	By       string    `json:"by,omitempty"`
+}
+
+// Options are what the handler is made of.
+type Options struct {
+	Access     core.Access
+	Deliveries Deliveries
+	// Status answers /api/v1/status with what it returns, as JSON.
+	Status func(context.Context) (any, error)
+	// Routes are further routes below /api/, by http.ServeMux pattern; they
+	// check for themselves who asks.
+	Routes map[string]http.Handler
+}
+
+// Handler serves the UI at / and the API below /api/. The UI's files are for
+// everybody, for they hold nothing; all data come from the API, which asks
+// who is there.
+func Handler(o Options) http.Handler {
+	mux := http.NewServeMux()
+	api := &api{o}
+	mux.Handle("GET /api/v1/status", api.authenticated(api.status))
+	mux.Handle("GET /api/v1/deliveries", api.authenticated(api.list))
+	mux.Handle("GET /api/v1/deliveries/{kind}/{namespace}/{name}", api.authenticated(api.get))
+	mux.Handle("GET /api/v1/events", api.authenticated(api.events))
+	for pattern, h := range o.Routes {
+		mux.Handle(pattern, h)
+	}
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, http.StatusNotFound, "there is no such route in the API")
+	})
+	files, err := fs.Sub(ui, "ui")
+	if err != nil {
+		panic(err) // the directory is compiled in
+	}
+	mux.Handle("GET /", secured(http.FileServerFS(files)))
+	return mux
+}
+
+// secured adds the headers that keep other sites out of the UI.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func writeError(w http.ResponseWriter, code int, msg string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": msg})
+}
