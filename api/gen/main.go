@@ -1,0 +1,128 @@
+// Command gen makes the CustomResourceDefinitions of the dialects: it runs
+// controller-gen over the Go types (ours for Argo CD, upstream's for Flux) and
+// changes what it printed in three ways. Unknown fields are kept at each
+// level; older versions of Flux's kinds are served; and the label that says
+// whose it is is set.
+package main
+
+import (
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	controllerGen = "sigs.k8s.io/controller-tools/cmd/controller-gen@v0.21.0"
+	labelOurs     = "app.kubernetes.io/managed-by"
+)
+
+// kinds are what we keep of what controller-gen prints, and the older
+// versions that are to be served as well.
+var kinds = map[string][]string{
+	"argoproj.io_applications.yaml":                   nil,
+	"argoproj.io_appprojects.yaml":                    nil,
+	"kustomize.toolkit.fluxcd.io_kustomizations.yaml": {"v1beta2"},
+	"source.toolkit.fluxcd.io_gitrepositories.yaml":   {"v1beta2"},
+}
+
+var sources = []string{
+	"paths=github.com/fairway-cd/fairway/api/argoproj/v1alpha1",
+	"paths=github.com/fluxcd/kustomize-controller/api/v1",
+	"paths=github.com/fluxcd/source-controller/api/v1",
+}
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) != 2 {
+		log.Fatal("usage: gen DIRECTORY")
+	}
+	if err := run(os.Args[1]); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(dir string) error {
+	tmp, err := os.MkdirTemp("", "crds")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	args := append([]string{"run", controllerGen, "crd:maxDescLen=400", "output:crd:dir=" + tmp}, sources...)
+	gen := exec.Command("go", args...)
+	gen.Stderr = os.Stderr
+	if err := gen.Run(); err != nil {
+		return fmt.Errorf("run controller-gen: %w", err)
+	}
+	for file, older := range kinds {
+		if err := convert(filepath.Join(tmp, file), filepath.Join(dir, file), older); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+func convert(from, to string, older []string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	var crd apiextensions.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict(data, &crd); err != nil {
+		return err
+	}
+	if crd.Labels == nil {
+		crd.Labels = map[string]string{}
+	}
+	crd.Labels[labelOurs] = "fairway"
+	crd.Spec.Conversion = &apiextensions.CustomResourceConversion{Strategy: apiextensions.NoneConverter}
+	for i := range crd.Spec.Versions {
+		keepUnknown(crd.Spec.Versions[i].Schema.OpenAPIV3Schema)
+	}
+	for _, name := range older {
+		v := *crd.Spec.Versions[0].DeepCopy()
+		v.Name, v.Storage, v.Deprecated = name, false, true
+		crd.Spec.Versions = append(crd.Spec.Versions, v)
+	}
+	out, err := yaml.Marshal(struct {
+		APIVersion string         `json:"apiVersion"`
+		Kind       string         `json:"kind"`
+		Metadata   map[string]any `json:"metadata"`
+		Spec       any            `json:"spec"`
+	}{"apiextensions.k8s.io/v1", "CustomResourceDefinition", map[string]any{
+		"name": crd.Name, "labels": crd.Labels, "annotations": crd.Annotations,
+	}, crd.Spec})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, out, 0o644)
+}
+
+// keepUnknown marks each object of the schema below the root's metadata, so
+// that what is not in the schema is stored all the same.
+func keepUnknown(s *apiextensions.JSONSchemaProps) {
+	if s == nil {
+		return
+	}
+	if s.Type == "object" && s.AdditionalProperties == nil {
+		yes := true
+		s.XPreserveUnknownFields = &yes
+	}
+	for name, p := range s.Properties {
+		if name == "metadata" && len(p.Properties) == 0 {
+			continue
+		}
+		keepUnknown(&p)
+		s.Properties[name] = p
+	}
+	if s.Items != nil {
+		keepUnknown(s.Items.Schema)
+	}
+	if s.AdditionalProperties != nil {
+		keepUnknown(s.AdditionalProperties.Schema)
+	}
+}

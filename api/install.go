@@ -1,0 +1,150 @@
+package api
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+)
+
+//go:embed crds/*.yaml
+var crds embed.FS
+
+// LabelManagedBy is on the definitions that we have installed; its value is
+// "fairway". What has it not is somebody else's and is not touched.
+const LabelManagedBy = "app.kubernetes.io/managed-by"
+
+// Definitions are the CustomResourceDefinitions of this package, by name.
+func Definitions() ([]*apiextensions.CustomResourceDefinition, error) {
+	files, err := fs.Glob(crds, "crds/*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var out []*apiextensions.CustomResourceDefinition
+	for _, file := range files {
+		data, err := crds.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		crd := &apiextensions.CustomResourceDefinition{}
+		if err := yaml.UnmarshalStrict(data, crd); err != nil {
+			return nil, fmt.Errorf("read %s: %w", file, err)
+		}
+		out = append(out, crd)
+	}
+	return out, nil
+}
+
+// Outcome is what Install did to one definition.
+type Outcome struct {
+	// Name is the definition's ("applications.argoproj.io").
+	Name string
+	// Foreign: somebody else installed it, and it was left as it is.
+	Foreign bool
+	// Missing are versions that we need and a foreign definition does not
+	// serve: objects of this kind cannot be reconciled.
+	Missing []string
+}
+
+// Install applies our definitions and waits until the API server serves them.
+// It is idempotent. A definition that is there without our label is not
+// touched. Errors are those of the API server, and of the context.
+func Install(ctx context.Context, cfg *rest.Config) ([]Outcome, error) {
+	wanted, err := Definitions()
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientset.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to install CustomResourceDefinitions: %w", err)
+	}
+	var out []Outcome
+	for _, crd := range wanted {
+		o, err := install(ctx, client, crd)
+		if err != nil {
+			return out, fmt.Errorf("install %s: %w", crd.Name, err)
+		}
+		out = append(out, o)
+	}
+	for _, crd := range wanted {
+		if err := established(ctx, client, crd.Name); err != nil {
+			return out, fmt.Errorf("wait for %s: %w", crd.Name, err)
+		}
+	}
+	return out, nil
+}
+
+func install(ctx context.Context, client clientset.Interface, crd *apiextensions.CustomResourceDefinition) (Outcome, error) {
+	definitions := client.ApiextensionsV1().CustomResourceDefinitions()
+	o := Outcome{Name: crd.Name}
+	live, err := definitions.Get(ctx, crd.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = definitions.Create(ctx, crd, metav1.CreateOptions{})
+		if !apierrors.IsAlreadyExists(err) {
+			return o, err
+		}
+		// Somebody was faster: look again whose it is.
+		if live, err = definitions.Get(ctx, crd.Name, metav1.GetOptions{}); err != nil {
+			return o, err
+		}
+	case err != nil:
+		return o, err
+	}
+	if live.Labels[LabelManagedBy] != crd.Labels[LabelManagedBy] {
+		o.Foreign, o.Missing = true, unserved(live, crd)
+		return o, nil
+	}
+	updated := live.DeepCopy()
+	updated.Spec = crd.Spec
+	if apiequality.Semantic.DeepEqual(live.Spec, updated.Spec) {
+		return o, nil
+	}
+	_, err = definitions.Update(ctx, updated, metav1.UpdateOptions{})
+	return o, err
+}
+
+// unserved are the versions of wanted that live does not serve.
+func unserved(live, wanted *apiextensions.CustomResourceDefinition) []string {
+	serves := map[string]bool{}
+	for _, v := range live.Spec.Versions {
+		serves[v.Name] = v.Served
+	}
+	var missing []string
+	for _, v := range wanted.Spec.Versions {
+		if v.Storage && !serves[v.Name] {
+			missing = append(missing, v.Name)
+		}
+	}
+	return missing
+}
+
+func established(ctx context.Context, client clientset.Interface, name string) error {
+	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		crd, err := client.ApiextensionsV1().CustomResourceDefinitions().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		for _, c := range crd.Status.Conditions {
+			if c.Type == apiextensions.Established && c.Status == apiextensions.ConditionTrue {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return errors.New("the API server does not establish it within a minute")
+	}
+	return err
+}
