@@ -40,8 +40,8 @@ bin/fairway-cluster: $(CLUSTER_SOURCES)
 
 .PHONY: up
 up: build ## Build, start everything, deploy the demo, say where it is
-	@bin/fairway $(DATA) up
-	@bin/fairway $(DATA) demo
+	@bin/fairway $(DATA) up >/dev/null
+	@hack/demo.sh
 
 .PHONY: down
 down: ## Stop everything; the data stay
