@@ -13,6 +13,9 @@ type User struct {
 	UID    string
 	Groups []string
 	Extra  map[string][]string
+	// Stale says that this could not be confirmed just now, because who must
+	// be asked is away, but was a short time ago: only reads may be allowed.
+	Stale bool
 }
 
 // Action is what a user wants to do, in the words of Kubernetes RBAC.
