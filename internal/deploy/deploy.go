@@ -12,15 +12,16 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/mark"
 )
 
 // FieldManager is the name under which we own fields.
-const FieldManager = "fairway"
+const FieldManager = mark.FieldManager
 
 // LabelManaged is on every object that we apply, so that only those need be
 // watched. Its value is "true"; whose the object is, the dialect's own
 // tracking annotation or labels say.
-const LabelManaged = "fairway-cd.io/managed"
+const LabelManaged = mark.LabelManaged
 
 // Deployer compares, applies and deletes. Implementations are safe for
 // concurrent use, but one owner must not be worked on twice at a time.
@@ -48,6 +49,12 @@ type Plan struct {
 	// Only restricts the plan to these objects (a selective sync, a heal);
 	// empty is all. Nothing is pruned that is not named.
 	Only []core.ObjectRef
+	// Known, if set, is asked before the cluster is: an object that is known to
+	// be just as it was applied, from the same manifest, costs no API call, and
+	// its result is Unchanged with no Live. drift.Watcher.Known makes one.
+	Known func(core.ObjectRef) (mark.Seen, bool)
+	// Revision names what is applied, for the names of generated hooks.
+	Revision string
 	// Progress, if set, is called from Apply's goroutine for each object done.
 	Progress func(ObjectResult)
 	// Superseded, if set, is asked at each safe point; true ends the apply
@@ -81,7 +88,11 @@ type Options struct {
 	WaitTimeout                 time.Duration
 	// HealthChecks are what to wait for in place of all objects.
 	HealthChecks []core.ObjectRef
-	DryRun       bool
+	// Confirmed says that somebody has approved the prunes and deletions that
+	// wait for it (Prune=confirm, Delete=confirm).
+	Confirmed bool
+	// DryRun sends everything with dry-run and waits for nothing.
+	DryRun bool
 }
 
 // IgnoreDifference names fields whose drift is not looked at.
@@ -171,7 +182,15 @@ type Comparison struct {
 type Deletion struct {
 	Owner       core.Owner
 	Inventory   []core.ObjectRef
-	Propagation string
+	Propagation string // foreground (default), background, orphan
+	// Hooks are the delivery's objects as last rendered, of which those that
+	// are PreDelete and PostDelete hooks are run. A PreDelete hook that fails
+	// ends the deletion before anything was deleted.
+	Hooks []*unstructured.Unstructured
+	// Namespace is for hooks that name none.
+	Namespace string
+	// Confirmed is as in Options.
+	Confirmed bool
 	// Wait until the objects are gone; 0 does not wait.
 	Wait time.Duration
 }

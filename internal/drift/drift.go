@@ -1,14 +1,18 @@
 // Package drift watches what is managed, and only that, and says what
-// changed. It keeps a projection of each object (UID, resource version, a
-// hash of the fields that we own, health), never the object.
+// changed. It keeps a projection of each object (UID, resource version,
+// whether the fields that we own are as we applied them, health), never the
+// object.
+//
+// What an object should look like it carries itself (package mark), so the
+// watch has no memory that a restart could lose, and an apply of ours is never
+// taken for somebody's change.
 package drift
 
 import (
 	"context"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/mark"
 )
 
 // Watcher watches the managed objects of one cluster. Implementations are
@@ -16,15 +20,20 @@ import (
 type Watcher interface {
 	// Run watches until ctx ends.
 	Run(ctx context.Context) error
-	// Expect declares what owner has applied: from now on a difference from
-	// these objects, as they were answered by the API server, is drift. It
-	// replaces what was expected of the owner before and starts what watches
-	// are missing.
-	Expect(owner core.Owner, applied []*unstructured.Unstructured)
+	// Expect declares what owner has in the cluster: an outcome's inventory.
+	// From now on it is drift where one of them is gone or is not as it was
+	// applied. It replaces what was expected of the owner before and starts
+	// what watches are missing; to call it again with the same objects, as
+	// after a restart, costs nothing.
+	Expect(owner core.Owner, objects []core.ObjectRef)
 	// Forget ends it.
 	Forget(owner core.Owner)
-	// State is what is known now of the owner's objects.
+	// State is what is known now of the owner's objects, in the order of
+	// Expect. An object that no watch has shown yet is not in it.
 	State(owner core.Owner) []ObjectState
+	// Known returns a function for deploy.Plan.Known: what is known to be in
+	// the cluster just as owner applied it.
+	Known(owner core.Owner) func(core.ObjectRef) (mark.Seen, bool)
 	// Changes is where the owners are announced of which an object has
 	// drifted, come back, or changed its health. An owner is announced once
 	// until it was received, however much happens to it.
@@ -34,9 +43,13 @@ type Watcher interface {
 // ObjectState is the projection of one object.
 type ObjectState struct {
 	Ref core.ObjectRef
-	// Drift is "", or how the object differs from what was applied.
-	Drift  Drift
-	Health core.Health
+	// Drift is None, or how the object differs from what was applied.
+	Drift Drift
+	// TakenBy is set where another delivery tracks the object now. That is no
+	// drift: to heal it would be to fight, at the speed of events, with
+	// whoever took it. What the dialect's rule is, the next full apply knows.
+	TakenBy *core.Owner
+	Health  core.Health
 	// Message is the health's.
 	Message string
 	// By is the field manager that made the last change that drifted.

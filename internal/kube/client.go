@@ -1,0 +1,99 @@
+// Package kube reaches the API server of one cluster for objects of any kind:
+// one connection, one cache of what kinds there are.
+package kube
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// Client reads and writes objects of any kind. It is safe for concurrent use.
+type Client struct {
+	dynamic dynamic.Interface
+	mapper  meta.RESTMapper
+}
+
+// New returns a client for the cluster of cfg, which is not changed. Requests
+// are not held back here: the API server's own priority and fairness knows
+// better.
+func New(cfg *rest.Config) (*Client, error) {
+	cfg = rest.CopyConfig(cfg)
+	cfg.QPS = -1
+	http, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the connection to the API server: %w", err)
+	}
+	dyn, err := dynamic.NewForConfigAndClient(cfg, http)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the client of the API server: %w", err)
+	}
+	// Asks the API server only for what it was not asked yet, and again where
+	// there was no match.
+	mapper, err := apiutil.NewDynamicRESTMapper(cfg, http)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the discovery of kinds: %w", err)
+	}
+	return &Client{dynamic: dyn, mapper: mapper}, nil
+}
+
+// Mapping returns the resource of a kind. A kind that the cluster does not
+// have is a *MissingKindError; it is looked for again each time.
+func (c *Client) Mapping(gvk schema.GroupVersionKind) (*meta.RESTMapping, error) {
+	versions := []string{gvk.Version}
+	if gvk.Version == "" {
+		versions = nil
+	}
+	m, err := c.mapper.RESTMapping(gvk.GroupKind(), versions...)
+	if meta.IsNoMatchError(err) {
+		return nil, &MissingKindError{Kind: gvk}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the resource of %s: %w", gvk.Kind, err)
+	}
+	return m, nil
+}
+
+// Namespaced says whether objects of a mapping's kind live in a namespace.
+func Namespaced(m *meta.RESTMapping) bool { return m.Scope.Name() == meta.RESTScopeNameNamespace }
+
+// In returns the resource of a mapping in a namespace, which is left out where
+// the kind has none.
+func (c *Client) In(m *meta.RESTMapping, namespace string) dynamic.ResourceInterface {
+	if Namespaced(m) {
+		return c.dynamic.Resource(m.Resource).Namespace(namespace)
+	}
+	return c.dynamic.Resource(m.Resource)
+}
+
+// All returns the resource of a mapping in all namespaces.
+func (c *Client) All(m *meta.RESTMapping) dynamic.ResourceInterface {
+	return c.dynamic.Resource(m.Resource)
+}
+
+// For returns where an object is, or would be.
+func (c *Client) For(ref core.ObjectRef) (dynamic.ResourceInterface, error) {
+	m, err := c.Mapping(ref.GroupVersionKind())
+	if err != nil {
+		return nil, err
+	}
+	return c.In(m, ref.Namespace), nil
+}
+
+// MissingKindError says that the cluster does not know a kind.
+type MissingKindError struct{ Kind schema.GroupVersionKind }
+
+func (e *MissingKindError) Error() string {
+	return fmt.Sprintf("the cluster has no kind %s in %s", e.Kind.Kind, e.Kind.GroupVersion())
+}
+
+// Hint is for the command line.
+func (e *MissingKindError) Hint() string {
+	return "install the CustomResourceDefinition first (in the same delivery or an earlier one), or check apiVersion and kind"
+}
