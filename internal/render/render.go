@@ -40,6 +40,10 @@ type Request struct {
 	// Refs are other sources, by the name that "$NAME/…" in a Helm value file
 	// refers to.
 	Refs map[string]core.Tree
+	// Source names where Tree comes from (its URL, or the delivery's name) for
+	// the cache, which remembers by it what was read the last time. It has no
+	// effect on the result and may be empty.
+	Source string
 
 	Tool      Tool
 	Plain     PlainOptions
@@ -154,18 +158,22 @@ type Input struct {
 	Source string
 	Path   string
 	Kind   InputKind
-	// Hash is the TreeEntry.Hash of what was read; empty for Missing.
+	// Hash is of a file its TreeEntry.Hash, of a directory the SHA-256 over the
+	// names and types of its entries, of a type the type's name; empty for
+	// Missing.
 	Hash string
 }
 
 // InputKind is how an Input was read.
 type InputKind string
 
-// What can be read from a tree: a file's content, a directory's listing
-// (its own entries, not what is below them), or that nothing is there.
+// What can be read from a tree: a file's content or a link's target, a
+// directory's listing (its own entries, not what is in them), what type of
+// thing is there, or that nothing is there.
 const (
 	InputFile      InputKind = "file"
 	InputDirectory InputKind = "directory"
+	InputType      InputKind = "type"
 	InputMissing   InputKind = "missing"
 )
 
@@ -177,6 +185,8 @@ type Error struct {
 	Line   int
 	Msg    string
 	hint   string
+	// noObject is set where the source is not even an object.
+	noObject bool
 }
 
 // Reason classifies an Error, for conditions and metrics.

@@ -1,0 +1,153 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/json"
+	"sigs.k8s.io/kustomize/api/konfig"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/openapi"
+)
+
+// kustomizeMutex guards kyaml's global OpenAPI schema, which builds read and
+// write (kubernetes-sigs/kustomize#3659). It is as global as what it guards.
+var kustomizeMutex sync.Mutex
+
+// kustomize builds the directory as `kustomize build` does, but for three
+// things: files above the directory may be read as long as they are in the
+// tree, nothing is fetched, and nothing is executed.
+func (j *job) kustomize() (objects []*unstructured.Unstructured, err error) {
+	fsys := newKustomizeFS(j)
+	if err := fsys.overlay(); err != nil {
+		return nil, err
+	}
+	kustomizeMutex.Lock()
+	defer kustomizeMutex.Unlock()
+	defer func() {
+		if fsys.customSchema {
+			openapi.ResetOpenAPI() // or the next build would see this one's schema
+		}
+	}()
+	resources, err := buildKustomization(fsys, path.Join(mount, j.dir))
+	if fsys.err != nil {
+		// kustomize takes every error of a file system for "not there".
+		return nil, fsys.err
+	}
+	if err != nil {
+		return nil, fsys.explain(err)
+	}
+	for _, r := range resources.Resources() {
+		o, err := resourceObject(r.MarshalJSON)
+		if err != nil {
+			return nil, NewError(InvalidObject, j.dir, 0, "%s cannot be encoded", r.OrgId())
+		}
+		if objects, err = flatten(objects, o, j.dir); err != nil {
+			return nil, err
+		}
+		if err := j.limitObjects(len(objects), j.dir); err != nil {
+			return nil, err
+		}
+	}
+	setMetadata(objects, j.req.Kustomize)
+	return objects, nil
+}
+
+// buildKustomization runs kustomize, whose code panics on some broken input.
+func buildKustomization(fsys *kustomizeFS, dir string) (_ resmap.ResMap, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &panicError{value: r, stack: debug.Stack()}
+		}
+	}()
+	options := krusty.MakeDefaultOptions()
+	options.Reorder = krusty.ReorderOptionUnspecified // the command's default
+	options.LoadRestrictions = types.LoadRestrictionsNone
+	options.PluginConfig = types.DisabledPluginConfig()
+	return krusty.MakeKustomizer(options).Run(fsys, dir)
+}
+
+// panicError is a tool's panic.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("it panicked: %v", e.value) }
+
+func resourceObject(marshal func() ([]byte, error)) (*unstructured.Unstructured, error) {
+	data, err := marshal()
+	if err != nil {
+		return nil, err
+	}
+	o := &unstructured.Unstructured{}
+	return o, json.Unmarshal(data, &o.Object)
+}
+
+// explain makes an *Error of what kustomize said.
+func (f *kustomizeFS) explain(err error) error {
+	if f.job.ctx.Err() != nil {
+		return f.job.ctx.Err()
+	}
+	if types.IsErrOnlyBuiltinPluginsAllowed(err) {
+		return NewError(Unsupported, f.job.dir, 0, "generators and transformers that execute a program are not supported").
+			WithHint("use kustomize's built-in generators and transformers")
+	}
+	var p *panicError
+	if errors.As(err, &p) {
+		return NewError(BuildFailed, f.job.dir, 0, "kustomize gave up on a malformed object").
+			WithHint("run kustomize build on the directory to find it")
+	}
+	msg := strings.ReplaceAll(err.Error(), mount+"/", "")
+	e := NewError(BuildFailed, f.job.dir, 0, "%s", f.redact(withoutQuotes(msg)))
+	var pathErr *kustomizePathError
+	if errors.As(err, &pathErr) {
+		e.Path = pathErr.path
+	}
+	return e
+}
+
+// hasKustomization says whether dir holds a kustomization.
+func (j *job) hasKustomization(dir string) (bool, error) {
+	name, err := j.kustomizationFile(dir)
+	return name != "", err
+}
+
+// kustomizationFile returns the path of dir's kustomization, or "".
+func (j *job) kustomizationFile(dir string) (string, error) {
+	for _, name := range konfig.RecognizedKustomizationFileNames() {
+		p := path.Join(dir, name)
+		if ok, err := j.isFile(p); ok || err != nil {
+			return p, err
+		}
+	}
+	return "", nil
+}
+
+// setMetadata is Flux's commonMetadata.
+func setMetadata(objects []*unstructured.Unstructured, opts KustomizeOptions) {
+	merge := func(have, more map[string]string) map[string]string {
+		if have == nil {
+			have = map[string]string{}
+		}
+		for k, v := range more {
+			have[k] = v
+		}
+		return have
+	}
+	for _, o := range objects {
+		if len(opts.MetadataLabels) > 0 {
+			o.SetLabels(merge(o.GetLabels(), opts.MetadataLabels))
+		}
+		if len(opts.MetadataAnnotations) > 0 {
+			o.SetAnnotations(merge(o.GetAnnotations(), opts.MetadataAnnotations))
+		}
+	}
+}
