@@ -1,0 +1,173 @@
+package git
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// Info is what there is to know about an embedded repository.
+type Info struct {
+	Name core.Name
+	// DefaultBranch is the branch that HEAD names, whether it is there or not.
+	DefaultBranch string
+	// Refs are all references and where they stand.
+	Refs map[string]string
+	// Size on disk in bytes.
+	Size int64
+	// LastPush is the newest update of a reference that is still there; zero
+	// for an empty repository. LastPushBy is who made it, empty where git ran
+	// in the repository by hand.
+	LastPush   time.Time
+	LastPushBy string
+}
+
+// List returns the names of the embedded repositories, sorted.
+func (s *Store) List(context.Context) ([]core.Name, error) { return s.names() }
+
+func (s *Store) names() ([]core.Name, error) {
+	dirs, err := filepath.Glob(filepath.Join(s.dir, "repos", "*", "*.git"))
+	if err != nil {
+		return nil, fmt.Errorf("listing repositories: %w", err)
+	}
+	names := make([]core.Name, 0, len(dirs))
+	for _, dir := range dirs {
+		name := core.Name{Namespace: filepath.Base(filepath.Dir(dir)), Name: strings.TrimSuffix(filepath.Base(dir), ".git")}
+		if checkName(name) == nil {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b core.Name) int { return strings.Compare(a.String(), b.String()) })
+	return names, nil
+}
+
+// Create makes an empty embedded repository whose HEAD names main; the first
+// branch pushed takes its place. One that is there is an *ExistsError.
+func (s *Store) Create(_ context.Context, name core.Name) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	err := initRepository(filepath.Join(s.dir, "tmp"), s.repositoryDir(name))
+	if errors.Is(err, fs.ErrExist) {
+		return &ExistsError{Repository: name}
+	}
+	return err
+}
+
+// Exists says whether there is an embedded repository of the name.
+func (s *Store) Exists(_ context.Context, name core.Name) (bool, error) {
+	_, err := s.embedded(name)
+	var notFound *NotFoundError
+	if errors.As(err, &notFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Delete removes an embedded repository for good: pushes that are under way
+// end first, then it is moved aside and removed. A new one may take its name
+// at once; its events are others. Of one that is not there the error is a
+// *NotFoundError.
+func (s *Store) Delete(ctx context.Context, name core.Name) error {
+	r, err := s.embedded(name)
+	if err != nil {
+		return err
+	}
+	lock, err := waitLock(ctx, r.lockPath(), true)
+	if err != nil {
+		return fmt.Errorf("deleting repository %s: %w", name, err)
+	}
+	defer lock.release()
+	trash, err := os.MkdirTemp(filepath.Join(s.dir, "trash"), "deleted-*")
+	if err != nil {
+		return fmt.Errorf("deleting repository %s: %w", name, err)
+	}
+	s.mu.Lock()
+	if r.gone.Load() {
+		s.mu.Unlock()
+		return &NotFoundError{Repository: name.String()}
+	}
+	err = os.Rename(r.dir, filepath.Join(trash, "repository.git"))
+	if err == nil {
+		r.gone.Store(true)
+		delete(s.open, r.dir)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("deleting repository %s: %w", name, err)
+	}
+	s.objects.drop(r.dir)
+	if err := syncDir(filepath.Dir(r.dir)); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(trash); err != nil {
+		return fmt.Errorf("deleting repository %s: %w", name, err)
+	}
+	return nil
+}
+
+// Show returns what there is to know about an embedded repository.
+func (s *Store) Show(_ context.Context, name core.Name) (Info, error) {
+	r, err := s.embedded(name)
+	if err != nil {
+		return Info{}, err
+	}
+	head, err := r.refs.head()
+	if err != nil {
+		return Info{}, err
+	}
+	refs, err := r.refs.list("refs/")
+	if err != nil {
+		return Info{}, err
+	}
+	info := Info{Name: name, DefaultBranch: strings.TrimPrefix(head, "refs/heads/"), Refs: map[string]string{}}
+	for ref, hash := range refs {
+		if strings.HasPrefix(ref, ownRefs) {
+			continue
+		}
+		info.Refs[ref] = hash
+		lines, _, err := r.readLog(ref, refCursor{})
+		if err != nil {
+			return Info{}, err
+		}
+		if n := len(lines); n > 0 && lines[n-1].When.After(info.LastPush) {
+			info.LastPush, info.LastPushBy = lines[n-1].When, lines[n-1].Who
+		}
+	}
+	info.Size, err = diskSize(r.dir)
+	return info, err
+}
+
+// diskSize is the sum of the files below dir.
+func diskSize(dir string) (int64, error) {
+	var size int64
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return ignoreMissing(err)
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return ignoreMissing(err)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("measuring a repository: %w", err)
+	}
+	return size, nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,236 @@
+package git
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+const (
+	// maxFetchRequest bounds what a fetching client may say it has and wants.
+	maxFetchRequest = 64 << 20
+	// idleTime is how long a client may take to send or take something.
+	idleTime = 2 * time.Minute
+)
+
+// protocolHeader is what Git-Protocol may hold (gitprotocol-v2(5)): it becomes
+// an environment variable.
+var protocolHeader = regexp.MustCompile(`^[a-z0-9=:-]{1,64}$`)
+
+func (s *server) command(ctx context.Context, r *http.Request, repo *repository, args ...string) *exec.Cmd {
+	cmd := s.git.command(ctx, repo.dir, args...)
+	if p := r.Header.Get("Git-Protocol"); protocolHeader.MatchString(p) {
+		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+p)
+	}
+	return cmd
+}
+
+// advertise answers the first request of a fetch or push: what references
+// there are, or with protocol 2, what the server can do.
+func (s *server) advertise(ctx context.Context, w http.ResponseWriter, r *http.Request, repo *repository, service string) error {
+	cmd := s.command(ctx, r, repo, strings.TrimPrefix(service, "git-"), "--http-backend-info-refs", ".")
+	tail := &tailWriter{limit: 4 << 10}
+	cmd.Stderr = tail
+	out := &answer{w: w, kind: "application/x-" + service + "-advertisement"}
+	if p := r.Header.Get("Git-Protocol"); !strings.Contains(p, "version=2") || service == receivePack {
+		out.prefix = pktLine("# service="+service+"\n") + "0000"
+	}
+	cmd.Stdout = out
+	if err := cmd.Run(); err != nil && !out.begun {
+		return &commandError{verb: service, err: err, stderr: tail.String()}
+	}
+	return nil
+}
+
+// upload serves a fetch.
+func (s *server) upload(ctx context.Context, w http.ResponseWriter, r *http.Request, repo *repository) error {
+	body, err := requestBody(w, r, maxFetchRequest)
+	if err != nil {
+		return err
+	}
+	cmd := s.command(ctx, r, repo, "upload-pack", "--stateless-rpc", "--strict", ".")
+	tail := &tailWriter{limit: 4 << 10}
+	out := &answer{w: w, kind: "application/x-" + uploadPack + "-result"}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = body, out, tail
+	if err := cmd.Run(); err != nil && !out.begun {
+		if body.err != nil {
+			return body.err
+		}
+		return &commandError{verb: uploadPack, err: err, stderr: tail.String()}
+	}
+	return nil
+}
+
+// receive serves a push. Its events are on their way before the client has
+// its answer.
+func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Request, repo *repository, user core.User) error {
+	body, err := requestBody(w, r, s.limits.PushBytes+maxCommandBytes)
+	if err != nil {
+		return err
+	}
+	push, err := readCommands(body)
+	if err != nil {
+		return err
+	}
+	out := &answer{w: w, kind: "application/x-" + receivePack + "-result"}
+	if refused, err := s.checkPush(repo, push); err != nil {
+		return err
+	} else if refused != nil {
+		drain(w, r, s.limits.PushBytes)
+		_, err := io.WriteString(out, push.report(refused))
+		return err
+	}
+	lock, err := waitLock(ctx, repo.lockPath(), false)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	if repo.gone.Load() {
+		return &NotFoundError{Repository: repo.String()}
+	}
+	if err := repo.noteDeletions(push.deletions(), user.Name); err != nil {
+		return err
+	}
+	cmd := s.command(ctx, r, repo, "-c", fmt.Sprintf("receive.maxInputSize=%d", s.limits.PushBytes),
+		"receive-pack", "--stateless-rpc", ".")
+	cmd.Env = append(cmd.Env, committerEnv(user.Name)...)
+	// The child holds the lock too: if this server dies, the next one waits.
+	cmd.ExtraFiles = []*os.File{lock.file}
+	tail := &tailWriter{limit: 4 << 10}
+	held := &answer{w: w, kind: out.kind, hold: true}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = io.MultiReader(strings.NewReader(push.raw), body), held, tail
+	runErr := cmd.Run()
+	if len(push.refs()) > 0 {
+		s.outbox.wake(repo, push.refs()...)
+		for _, c := range push.commands {
+			if err := repo.followHead(core.RefUpdate{Ref: c.ref, Old: c.old, New: c.new}); err != nil {
+				s.log.Warn("Letting HEAD follow the first branch failed", "repository", repo.String(), "error", err)
+			}
+		}
+	}
+	if held.begun {
+		drain(w, r, s.limits.PushBytes) // a client still sending does not listen
+		return held.release()
+	}
+	switch {
+	case body.err != nil:
+		return body.err
+	case runErr != nil:
+		return &commandError{verb: receivePack, err: runErr, stderr: tail.String()}
+	}
+	return nil
+}
+
+// drain takes what the client is still sending, so that it comes to read the
+// answer. Within reason.
+func drain(w http.ResponseWriter, r *http.Request, limit int64) {
+	body := &patientReader{r: r.Body, control: http.NewResponseController(w)}
+	_, _ = io.CopyN(io.Discard, body, 4*limit)
+}
+
+// requestBody is the request's body, unzipped, bounded, and cut off where the
+// client stalls.
+func requestBody(w http.ResponseWriter, r *http.Request, limit int64) (*limitedBody, error) {
+	control := http.NewResponseController(w)
+	var body io.Reader = &patientReader{r: r.Body, control: control}
+	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	case "":
+	case "gzip", "x-gzip":
+		z, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, &badRequest{http.StatusBadRequest, "the body is not gzip"}
+		}
+		body = z
+	default:
+		return nil, &badRequest{http.StatusUnsupportedMediaType, "the body's encoding is not supported"}
+	}
+	return &limitedBody{r: body, left: limit, limit: limit}, nil
+}
+
+// patientReader gives the client idleTime for each read.
+type patientReader struct {
+	r       io.Reader
+	control *http.ResponseController
+}
+
+func (p *patientReader) Read(b []byte) (int, error) {
+	// Without support for deadlines (HTTP/2 has it, tests' recorders do not)
+	// the request's own time still ends it.
+	_ = p.control.SetReadDeadline(time.Now().Add(idleTime))
+	return p.r.Read(b)
+}
+
+// limitedBody fails beyond a limit, and remembers that it did.
+type limitedBody struct {
+	r           io.Reader
+	left, limit int64
+	err         error
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		b.err = &core.TooLargeError{What: "the request", Size: b.limit - b.left, Limit: b.limit}
+		return 0, b.err
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = &badRequest{http.StatusBadRequest, "the body cannot be read"}
+	}
+	return n, err
+}
+
+// answer is a response whose header is sent with the first byte, so that an
+// error before it can still be one. One on hold keeps what is written until
+// release; a push's answer is small.
+type answer struct {
+	w            http.ResponseWriter
+	kind, prefix string
+	begun, hold  bool
+	held         []byte
+}
+
+// maxHeld bounds the answer to a push: a status for each reference, and what
+// Git says.
+const maxHeld = 4 << 20
+
+func (a *answer) Write(p []byte) (int, error) {
+	if a.hold {
+		a.begun = true
+		if len(a.held)+len(p) > maxHeld {
+			return 0, errors.New("the answer is too long")
+		}
+		a.held = append(a.held, p...)
+		return len(p), nil
+	}
+	control := http.NewResponseController(a.w)
+	_ = control.SetWriteDeadline(time.Now().Add(idleTime)) // as in patientReader
+	if !a.begun {
+		a.begun = true
+		a.w.Header().Set("Content-Type", a.kind)
+		a.w.WriteHeader(http.StatusOK)
+		if _, err := io.WriteString(a.w, a.prefix); err != nil {
+			return 0, err
+		}
+	}
+	n, err := a.w.Write(p)
+	if err == nil {
+		_ = control.Flush()
+	}
+	return n, err
+}
+
+func (a *answer) release() error {
+	a.hold, a.begun = false, false
+	_, err := a.Write(a.held)
+	return err
+}
