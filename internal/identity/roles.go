@@ -1,0 +1,77 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	rbacac "k8s.io/client-go/applyconfigurations/rbac/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// clusterRole is one of ours. Aggregated to view, edit or admin, it is part of
+// what those roles give in a namespace.
+type clusterRole struct {
+	name      string
+	aggregate []string
+	rules     []rbacv1.PolicyRule
+}
+
+func ours(verbs ...string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{
+		APIGroups: []string{core.Group},
+		Resources: []string{core.ResourceRepositories, core.ResourceImages},
+		Verbs:     verbs,
+	}
+}
+
+// clusterRoles are the roles of people. None of them may write an Application
+// or a Kustomization: what those deploy is applied with the engine's
+// permissions, which are wider than a namespace's.
+func clusterRoles() []clusterRole {
+	deliveries := rbacv1.PolicyRule{
+		APIGroups: []string{"argoproj.io", "source.toolkit.fluxcd.io", "kustomize.toolkit.fluxcd.io"},
+		Resources: []string{"*"},
+		Verbs:     []string{"get", "list", "watch"},
+	}
+	view := []rbacv1.PolicyRule{ours("get", "list", "watch"), deliveries}
+	develop := slices.Concat(view, []rbacv1.PolicyRule{ours("create", "update", "patch")})
+	administer := slices.Concat(develop, []rbacv1.PolicyRule{ours("delete", "deletecollection")})
+	return []clusterRole{
+		{"fairway-viewer", []string{"view", "edit", "admin"}, view},
+		{"fairway-developer", []string{"edit", "admin"}, develop},
+		{"fairway-admin", []string{"admin"}, administer},
+	}
+}
+
+// EnsureRoles installs the ClusterRoles fairway-viewer, fairway-developer and
+// fairway-admin, and thereby gives the cluster's own view, edit and admin their
+// part in Fairway. It may be called any number of times.
+func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
+	for _, role := range clusterRoles() {
+		labels := map[string]string{}
+		for _, to := range role.aggregate {
+			labels["rbac.authorization.k8s.io/aggregate-to-"+to] = "true"
+		}
+		if err := applyClusterRole(ctx, client, role.name, labels, role.rules); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func applyClusterRole(ctx context.Context, client kubernetes.Interface, name string, labels map[string]string, rules []rbacv1.PolicyRule) error {
+	role := rbacac.ClusterRole(name).WithLabels(labels)
+	for _, rule := range rules {
+		role.WithRules(policyRule(rule))
+	}
+	_, err := client.RbacV1().ClusterRoles().Apply(ctx, role, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	if err != nil {
+		return fmt.Errorf("applying ClusterRole %s: %w", name, err)
+	}
+	return nil
+}
