@@ -33,7 +33,7 @@ func (g *Registry) headBlob(r *http.Request, rt route) (*answer, *apiError) {
 	if bad != nil {
 		return nil, bad
 	}
-	defer g.locks.lock(rt.ref)()
+	defer g.locks.rely(rt.name)()
 	a := g.ask(r, rt, nil)
 	if a.ok() {
 		a.header.Set("Docker-Content-Digest", d.String())
@@ -50,11 +50,12 @@ func (g *Registry) deleteBlob(r *http.Request, rt route) (*answer, *apiError) {
 	if _, bad := parseDigest(rt.ref); bad != nil {
 		return nil, bad
 	}
-	defer g.locks.lock(rt.ref)()
+	defer g.locks.change(rt.name)()
 	return g.ask(r, rt, nil), nil
 }
 
-// useBlob marks a blob of a repository as used now. The caller has its lock.
+// useBlob marks a blob of a repository as used now. The caller has
+// the repository's lock.
 func (g *Registry) useBlob(r *http.Request, n core.Name, d digest.Digest) error {
 	return g.use(r, layerPath(n, d))
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -105,19 +104,20 @@ func parseManifest(content []byte, mediaType string) (manifest, *apiError) {
 }
 
 // getManifest serves GET and HEAD, whatever the client accepts: what an
-// image is does not depend on who asks. A client that finds a manifest need
-// not push it, so it counts as used from then on.
+// image is does not depend on who asks. A client that is told by HEAD that
+// there is a manifest need not push it.
 func (g *Registry) getManifest(r *http.Request, rt route) (*answer, *apiError) {
+	if r.Method == http.MethodHead {
+		defer g.locks.rely(rt.name)()
+	}
 	d, err := g.resolve(r.Context(), rt)
 	if isMissing(err) {
 		return nil, errNoManifest()
 	} else if err != nil {
 		return nil, internalError(err)
 	}
-	defer g.locks.lock(d.String())()
 	r.Header["Accept"] = []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, dockerManifest, dockerList}
-	// By digest, so that what is locked is what is sent, should the tag move.
-	rt.ref = d.String()
+	rt.ref = d.String() // should the tag move
 	a := g.ask(r, rt, nil)
 	if a.status == http.StatusNotFound {
 		return nil, errNoManifest()
@@ -170,7 +170,7 @@ func (g *Registry) putManifest(r *http.Request, rt route, user core.User) (*answ
 	if tag == "" {
 		rt.ref = d.String()
 	}
-	a, err := g.storeManifest(r, rt, m, content, tag, alias)
+	a, err := g.storeManifest(r, rt, m, content, alias)
 	if err != nil {
 		return nil, internalError(err)
 	}
@@ -215,19 +215,6 @@ func checkReference(ref string, content []byte) (tag string, alias digest.Digest
 	return "", alias, nil
 }
 
-// manifestKeys are the locks of a push: the manifest, its tag, and all that
-// it needs to find there.
-func manifestKeys(n core.Name, tag string, d digest.Digest, m manifest) []string {
-	keys := []string{d.String()}
-	if tag != "" {
-		keys = append(keys, tagPath(n, tag))
-	}
-	for _, ref := range append(m.blobs(), m.Manifests...) {
-		keys = append(keys, ref.Digest.String())
-	}
-	return keys
-}
-
 // useReferences marks what the manifest refers to as used now.
 func (g *Registry) useReferences(r *http.Request, n core.Name, m manifest) error {
 	for _, d := range m.blobs() {
@@ -248,10 +235,11 @@ func (g *Registry) useReferences(r *http.Request, n core.Name, m manifest) error
 // The entry in the subject's referrers is written first and read only while
 // the manifest is there: a crash in between leaves an entry that counts for
 // nothing, never a referrer that is not listed.
-func (g *Registry) storeManifest(r *http.Request, rt route, m manifest, content []byte, tag string, alias digest.Digest) (*answer, error) {
+func (g *Registry) storeManifest(r *http.Request, rt route, m manifest, content []byte, alias digest.Digest) (*answer, error) {
 	ctx := r.Context()
 	d := digest.SHA256.FromBytes(content)
-	defer g.locks.lock(manifestKeys(rt.name, tag, d, m)...)()
+	defer g.locks.change(rt.name)()
+	defer g.locks.content(d)()
 	if err := g.useReferences(r, rt.name, m); err != nil {
 		return nil, err
 	}
@@ -303,8 +291,8 @@ func pushEvent(n core.Name, tag string, d digest.Digest, m manifest, user core.U
 
 // deleteManifest removes a tag, or a manifest with all its tags.
 func (g *Registry) deleteManifest(r *http.Request, rt route) (*answer, *apiError) {
+	defer g.locks.change(rt.name)()
 	if tagPattern.MatchString(rt.ref) {
-		defer g.locks.lock(tagPath(rt.name, rt.ref))()
 		a := g.ask(r, rt, nil)
 		if a.status == http.StatusNotFound {
 			return nil, errNoManifest()
@@ -317,12 +305,7 @@ func (g *Registry) deleteManifest(r *http.Request, rt route) (*answer, *apiError
 		d, err = g.store.link(ctx, revisionPath(rt.name, d)+"/link")
 	}
 	if err == nil {
-		var tags []string
-		var unlock func()
-		if tags, unlock, err = g.lockManifest(ctx, rt.name, d); err == nil {
-			defer unlock()
-			err = g.dropManifest(ctx, rt.name, d, tags)
-		}
+		err = g.dropManifest(ctx, rt.name, d)
 	}
 	switch {
 	case isMissing(err):
@@ -333,35 +316,13 @@ func (g *Registry) deleteManifest(r *http.Request, rt route) (*answer, *apiError
 	return &answer{status: http.StatusAccepted, header: http.Header{}}, nil
 }
 
-// lockManifest takes the locks of a manifest and of the tags that stand for
-// it, which it returns.
-func (g *Registry) lockManifest(ctx context.Context, n core.Name, d digest.Digest) (tags []string, unlock func(), err error) {
-	unlock = func() {}
-	for {
-		now, err := g.tagsOf(ctx, n, d)
-		if err != nil {
-			unlock()
-			return nil, nil, err
-		}
-		if tags != nil && slices.Equal(now, tags) {
-			return tags, unlock, nil
-		}
-		unlock()
-		keys := []string{d.String()}
-		for _, tag := range now {
-			keys = append(keys, tagPath(n, tag))
-		}
-		tags, unlock = now, g.locks.lock(keys...)
-	}
-}
-
-// tagsOf lists the tags that stand for a manifest; never nil without an error.
+// tagsOf lists the tags that stand for a manifest.
 func (g *Registry) tagsOf(ctx context.Context, n core.Name, d digest.Digest) ([]string, error) {
 	all, err := g.store.names(ctx, tagsPath(n))
 	if err != nil {
 		return nil, err
 	}
-	out := []string{}
+	var out []string
 	for _, tag := range all {
 		to, err := g.store.tagged(ctx, n, tag)
 		if err != nil && !isMissing(err) {
@@ -375,9 +336,9 @@ func (g *Registry) tagsOf(ctx context.Context, n core.Name, d digest.Digest) ([]
 }
 
 // dropManifest takes a manifest, its tags, its other digests and its entry
-// among the referrers out of a repository. The caller has the locks. The
+// among the referrers out of a repository. The caller has its lock. The
 // revision goes last, so that what a crash leaves can be deleted again.
-func (g *Registry) dropManifest(ctx context.Context, n core.Name, d digest.Digest, tags []string) error {
+func (g *Registry) dropManifest(ctx context.Context, n core.Name, d digest.Digest) error {
 	content, err := g.store.manifest(ctx, n, d)
 	if err != nil && !isMissing(err) {
 		return err
@@ -387,6 +348,10 @@ func (g *Registry) dropManifest(ctx context.Context, n core.Name, d digest.Diges
 			return err
 		}
 		return nil
+	}
+	tags, err := g.tagsOf(ctx, n, d)
+	if err != nil {
+		return err
 	}
 	for _, tag := range tags {
 		if err := drop(tagPath(n, tag)); err != nil {

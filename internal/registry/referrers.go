@@ -24,6 +24,13 @@ func referrerPath(n core.Name, subject, referrer digest.Digest) string {
 	return referrersPath(n, subject) + "/" + referrer.Algorithm().String() + "-" + referrer.Encoded()
 }
 
+// referrerOf reads the digest out of "ALG-HEX".
+func referrerOf(entry string) (digest.Digest, bool) {
+	algorithm, encoded, ok := strings.Cut(entry, "-")
+	d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), encoded)
+	return d, ok && d.Validate() == nil
+}
+
 func (g *Registry) addReferrer(ctx context.Context, n core.Name, m manifest, d digest.Digest, size int64) error {
 	entry, err := json.Marshal(ocispec.Descriptor{
 		MediaType:    m.MediaType,
@@ -49,9 +56,8 @@ func (g *Registry) referrers(ctx context.Context, n core.Name, subject digest.Di
 		if name <= last {
 			continue
 		}
-		algorithm, encoded, _ := strings.Cut(name, "-")
-		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), encoded)
-		if d.Validate() != nil {
+		d, ok := referrerOf(name)
+		if !ok {
 			continue
 		}
 		// Only what is there counts: see storeManifest.

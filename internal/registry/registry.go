@@ -44,7 +44,7 @@ type Registry struct {
 	store    store
 	app      *handlers.App
 	requests *semaphore.Weighted
-	locks    stripes
+	locks    pushLock
 	uploads  exclusive
 	// collecting is held by the one garbage collection at a time.
 	collecting exclusive

@@ -82,7 +82,8 @@ func (g *Registry) mount(r *http.Request, rt route, user core.User, blob, from s
 		}
 		return nil, accessError(err)
 	}
-	defer g.locks.lock(blob)()
+	defer g.locks.rely(rt.name)()
+	defer g.locks.content(d)()
 	if there, err := g.store.exists(r.Context(), layerPath(source, d)+"/link"); err != nil {
 		return nil, internalError(err)
 	} else if !there {
@@ -181,15 +182,16 @@ func (g *Registry) finishUpload(r *http.Request, rt route, state, want string) (
 			return nil, internalError(err)
 		}
 	}
-	keys := []string{d.String()}
+	stored := []digest.Digest{d}
 	if d.Algorithm() != digest.SHA256 {
 		canonical, err := g.hashUpload(r, rt)
 		if err != nil {
 			return nil, internalError(err)
 		}
-		keys = append(keys, canonical.String())
+		stored = append(stored, canonical)
 	}
-	defer g.locks.lock(keys...)()
+	defer g.locks.rely(rt.name)()
+	defer g.locks.content(stored...)()
 	commit := withoutBody(r)
 	commit.Method = http.MethodPut
 	a := g.ask(commit, rt, url.Values{"_state": {state}, "digest": {d.String()}})

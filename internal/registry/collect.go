@@ -1,0 +1,142 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// CollectOptions say what garbage collection may take.
+type CollectOptions struct {
+	// MinAge is how long something must not have been used (pushed, pulled as
+	// a manifest, found by a client that asked whether to push it) before it
+	// may go. It has to be longer than the longest push. Default 24 hours.
+	MinAge time.Duration
+	// Keep, where set, lists the images that run or may be rolled back to, as
+	// they stand in pods: "HOST/NAME@sha256:…", "…:TAG" or a bare digest. What
+	// is tagged is kept anyway. Nothing is collected where it fails.
+	Keep func(context.Context) ([]string, error)
+	// DryRun only reports.
+	DryRun bool
+}
+
+// defaultMinAge is longer than any push and any night.
+const defaultMinAge = 24 * time.Hour
+
+// Report says what was collected, or in a dry run would be.
+type Report struct {
+	// Manifests are as "NAMESPACE/NAME@DIGEST", Blobs as digests.
+	Manifests []string
+	Blobs     []string
+	// Links counts blobs taken out of one repository, which others may have.
+	Links int
+	// Uploads counts sessions that were given up.
+	Uploads int
+	// Bytes is how much storage the blobs held.
+	Bytes int64
+}
+
+// ErrCollecting says that another collection is under way.
+var ErrCollecting = errors.New("garbage collection is under way")
+
+// Collect removes manifests that have no tag, are nobody's child or evidence,
+// do not run and are old; then the blobs that no manifest needs and that are
+// old; then uploads that were given up. Pushes and pulls go on beside it.
+//
+// It may be killed at any point and run again. The report holds what was
+// done also where there is an error.
+func (g *Registry) Collect(ctx context.Context, opts CollectOptions) (Report, error) {
+	release, ok := g.collecting.try("collection")
+	if !ok {
+		return Report{}, ErrCollecting
+	}
+	defer release()
+	if opts.MinAge == 0 {
+		opts.MinAge = defaultMinAge
+	}
+	c := &collection{
+		Registry: g,
+		dry:      opts.DryRun,
+		cutoff:   time.Now().Add(-opts.MinAge),
+		keep:     map[digest.Digest]bool{},
+		gone:     map[string]bool{},
+	}
+	if opts.Keep != nil {
+		refs, err := opts.Keep(ctx)
+		if err != nil {
+			return Report{}, fmt.Errorf("finding out which images run: %w", err)
+		}
+		for _, ref := range refs {
+			if d, ok := keptDigest(ref); ok {
+				c.keep[d] = true
+			}
+		}
+	}
+	err := g.store.each(ctx, func(n core.Name) error {
+		if err := c.repository(ctx, n); err != nil {
+			return fmt.Errorf("collecting %s: %w", n, err)
+		}
+		return nil
+	})
+	if err == nil {
+		err = c.content(ctx)
+	}
+	if err == nil {
+		err = c.temporaries(ctx)
+	}
+	slices.Sort(c.report.Manifests)
+	slices.Sort(c.report.Blobs)
+	return c.report, err
+}
+
+// keptDigest reads the digest out of an image reference. One without is kept
+// by its tag, or runs no more than it can be pulled.
+func keptDigest(ref string) (digest.Digest, bool) {
+	if _, after, ok := strings.Cut(ref, "@"); ok {
+		ref = after
+	}
+	d, err := digest.Parse(ref)
+	return d, err == nil
+}
+
+// collection is one run.
+type collection struct {
+	*Registry
+	dry    bool
+	cutoff time.Time
+	keep   map[digest.Digest]bool
+	// gone has the directories of links that were removed, or would have been.
+	gone   map[string]bool
+	report Report
+}
+
+// old says whether the file at p was last used before the cutoff. A file that
+// is not there is not old: somebody else removed it.
+func (c *collection) old(ctx context.Context, p string) (bool, error) {
+	info, err := c.store.Stat(ctx, p)
+	if isMissing(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	return info.ModTime().Before(c.cutoff), nil
+}
+
+// remove deletes what stands at p, except in a dry run.
+func (c *collection) remove(ctx context.Context, p string) error {
+	c.gone[p] = true
+	if c.dry {
+		return nil
+	}
+	if err := c.store.Delete(ctx, p); err != nil && !isMissing(err) {
+		return err
+	}
+	return nil
+}
