@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/fairway-cd/fairway/internal/core"
 )
 
 // program starts git. Each process gets an environment made here and nothing
@@ -55,21 +57,24 @@ func (p *program) command(ctx context.Context, dir string, args ...string) *exec
 	return cmd
 }
 
+// maxOutput bounds what run returns.
+const maxOutput = 64 << 20
+
 // run runs git to its end and returns what it printed.
 func (p *program) run(ctx context.Context, dir string, stdin io.Reader, env []string, args ...string) ([]byte, error) {
 	cmd := p.command(ctx, dir, args...)
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdin = stdin
-	var out bytes.Buffer
+	out := &boundedBuffer{limit: maxOutput}
 	tail := &tailWriter{limit: 4 << 10}
-	cmd.Stdout, cmd.Stderr = &out, tail
+	cmd.Stdout, cmd.Stderr = out, tail
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("git %s: %w", args[0], ctx.Err())
 		}
 		return nil, &commandError{verb: args[0], err: err, stderr: tail.String()}
 	}
-	return out.Bytes(), nil
+	return out.buf.Bytes(), nil
 }
 
 // commandError is a git process that failed, with the end of what it said.
@@ -85,6 +90,19 @@ func (e *commandError) Error() string {
 }
 
 func (e *commandError) Unwrap() error { return e.err }
+
+// boundedBuffer refuses what does not fit.
+type boundedBuffer struct {
+	buf   bytes.Buffer
+	limit int
+}
+
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	if b.buf.Len()+len(p) > b.limit {
+		return 0, &core.TooLargeError{What: "git's output", Size: int64(b.buf.Len() + len(p)), Limit: int64(b.limit)}
+	}
+	return b.buf.Write(p)
+}
 
 // tailWriter keeps the last bytes written to it.
 type tailWriter struct {

@@ -47,9 +47,9 @@ func (u users) Authorize(_ context.Context, user core.User, a core.Action) error
 }
 
 var team = users{
-	"alice":  {"alice-token", []string{"*"}},
-	"bob":    {"bob-token", []string{"get default/web", "get default/nowhere"}},
-	"outage": {"outage-token", []string{"away"}},
+	"alice":                               {"alice-token", []string{"*"}},
+	"bob":                                 {"bob-token", []string{"get default/web", "get default/nowhere"}},
+	"outage":                              {"outage-token", []string{"away"}},
 	"system:serviceaccount:default:robot": {"robot-token", []string{"*"}},
 }
 
@@ -104,6 +104,8 @@ type world struct {
 	dir string
 	url string
 	got *recorder
+
+	server *httptest.Server
 }
 
 func newWorld(t *testing.T, edit ...func(*Options)) *world {
@@ -121,7 +123,7 @@ func newWorld(t *testing.T, edit ...func(*Options)) *world {
 	mux := http.NewServeMux()
 	mux.Handle("/git/", store.Handler(team))
 	server := httptest.NewServer(mux)
-	w.url = server.URL
+	w.url, w.server = server.URL, server
 	store.SetBases(server.URL + "/git/")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

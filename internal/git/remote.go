@@ -117,5 +117,8 @@ func (r remote) String() string {
 	return u.String()
 }
 
+// forGit is the URL as an argument of git. It has no credentials.
+func (r remote) forGit() string { return r.String() }
+
 // key is the same for all forms of a repository's URL: "github.com/org/repo".
 func (r remote) key() string { return r.host + "/" + strings.TrimSuffix(r.path, ".git") }

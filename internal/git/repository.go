@@ -100,8 +100,9 @@ const repositoryConfig = `[core]
 
 // initRepository makes an empty bare repository at dir. It is built in a
 // temporary directory and renamed into place, so that after a crash there is
-// a whole one or none. An existing one is fs.ErrExist.
-func initRepository(temp, dir string) error {
+// a whole one, with what more puts into it, or none. An existing one is
+// fs.ErrExist.
+func initRepository(temp, dir string, more ...func(work string) error) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return fs.ErrExist
 	}
@@ -115,6 +116,11 @@ func initRepository(temp, dir string) error {
 	defer os.RemoveAll(work) // nothing is there once it was renamed
 	if err := layOut(work); err != nil {
 		return fmt.Errorf("creating a repository: %w", err)
+	}
+	for _, fill := range more {
+		if err := fill(work); err != nil {
+			return fmt.Errorf("creating a repository: %w", err)
+		}
 	}
 	err = os.Rename(work, dir)
 	switch {

@@ -261,4 +261,3 @@ func parseCommit(data []byte) (commit, error) {
 	}
 	return c, nil
 }
-

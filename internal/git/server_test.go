@@ -45,7 +45,10 @@ func TestRefusals(t *testing.T) {
 	c := newClient(t)
 	c.commit("a", "1")
 	c.git("push", "-q", w.as("alice", "web"), "main")
-	refused := func(user, path string, texts ...string) { t.Helper(); c.mustFail(texts, "push", w.as(user, path), "main:other") }
+	refused := func(user, path string, texts ...string) {
+		t.Helper()
+		c.mustFail(texts, "push", w.as(user, path), "main:other")
+	}
 	refused("bob", "web", "403", `user "bob" may not update repositories.fairway-cd.io default/web`)
 	refused("bob", "nowhere", "403")
 	refused("outage", "web", "503", "the API server is unavailable")

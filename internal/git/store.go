@@ -96,6 +96,10 @@ type Store struct {
 
 	mu   sync.Mutex
 	open map[string]*repository // by directory
+	// gates are those of mirrors, by directory.
+	gates map[string]*gate
+	// key is that of credentials' fingerprints.
+	key []byte
 }
 
 // Open opens the store at dir, and makes it where there is none. Where another
@@ -127,6 +131,11 @@ func Open(dir string, opts Options) (*Store, error) {
 		lock.release()
 		return nil, err
 	}
+	key, err := loadKey(filepath.Join(dir, "key"))
+	if err != nil {
+		lock.release()
+		return nil, err
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
@@ -134,7 +143,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	s := &Store{
 		dir: dir, options: opts, limits: opts.Limits.withDefaults(), log: opts.Logger,
 		git: git, lock: lock, rules: rules, objects: newObjectPool(git), trees: newTreeCache(treeCacheBytes),
-		outbox: newOutbox(opts.Deliver, opts.Logger), open: map[string]*repository{},
+		outbox: newOutbox(opts.Deliver, opts.Logger), open: map[string]*repository{}, gates: map[string]*gate{}, key: key,
 	}
 	s.SetBases(opts.Bases...)
 	// What a crash left half made or half removed.
