@@ -3,6 +3,7 @@ package render
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"runtime/debug"
 	"strings"
@@ -109,6 +110,9 @@ func (f *kustomizeFS) explain(err error) error {
 	e := NewError(BuildFailed, f.job.dir, 0, "%s", f.redact(withoutQuotes(msg)))
 	var pathErr *kustomizePathError
 	if errors.As(err, &pathErr) {
+		if errors.Is(pathErr, fs.ErrNotExist) {
+			return NewError(PathNotFound, pathErr.path, 0, "there is no such file, to which a kustomization refers")
+		}
 		e.Path = pathErr.path
 	}
 	return e

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds the programs that rendering is compared with, helm and kustomize, from
+# their own modules and with their own dependencies, into bin/oracle (or the
+# directory given). The versions are those that go.mod has as libraries.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=${1:-$root/bin/oracle}
+helm=v4.2.0
+kustomize=v5.8.2 # on sigs.k8s.io/kustomize/api v0.21.2
+
+mkdir -p "$out"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
+
+# build NAME MODULE VERSION PACKAGE: a module that requires only MODULE.
+build() {
+  local name=$1 module=$2 version=$3 package=$4
+  if [ "$(cat "$out/$name.version" 2>/dev/null)" = "$version" ] && [ -x "$out/$name" ]; then
+    return
+  fi
+  echo "building $name $version (a minute or two)"
+  mkdir -p "$work/$name"
+  (
+    cd "$work/$name"
+    printf 'package tools\n\nimport _ "%s"\n' "$package" >tools.go
+    go mod init oracle >/dev/null 2>&1
+    go get "$package@$version" >/dev/null 2>&1
+    go build -o "$out/$name" "$package"
+  )
+  echo "$version" >"$out/$name.version"
+}
+
+build kustomize sigs.k8s.io/kustomize/kustomize/v5 $kustomize sigs.k8s.io/kustomize/kustomize/v5
+build helm helm.sh/helm/v4 $helm helm.sh/helm/v4/cmd/helm
