@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"errors"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -96,4 +97,10 @@ func (e *MissingKindError) Error() string {
 // Hint is for the command line.
 func (e *MissingKindError) Hint() string {
 	return "install the CustomResourceDefinition first (in the same delivery or an earlier one), or check apiVersion and kind"
+}
+
+// IsMissingKind says whether err is because of a kind that is not there.
+func IsMissingKind(err error) bool {
+	var missing *MissingKindError
+	return errors.As(err, &missing)
 }

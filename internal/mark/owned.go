@@ -41,23 +41,33 @@ func Digest(obj *unstructured.Unstructured) string {
 // which they are, and what is in them. It changes when one is changed,
 // removed, or taken over with another value, and when we apply something
 // else; never when others write fields of their own (status included).
-// What ignored names is left out, and so is the value of AnnotationApplied,
-// which holds the result. It is "" where we own nothing.
+// What ignored names is left out, and so are the values of the evidence's own
+// annotations, which hold the result. It is "" where we own nothing.
 //
 // The set of owned fields is read as the API server writes it: an object
 // whose keys are "f:FIELD", "k:{KEYS}", "v:VALUE" and "i:INDEX"
 // (https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management).
 func Owned(obj *unstructured.Unstructured, ignored Ignored) string {
-	w := walker{hash: sha256.New(), ignored: ignored.Pointers}
+	h, leaves := sha256.New(), 0
+	w := walker{ignored: ignored.Pointers, visit: func(path, pointer string, value any) {
+		leaves++
+		var b []byte
+		if !slices.Contains(evidence, pointer) {
+			// What was decoded from JSON encodes; an error would hash as absent.
+			b, _ = json.Marshal(value)
+		}
+		// A hash's Write returns no error.
+		fmt.Fprintf(h, "%s=%s\x00", path, b)
+	}}
 	for _, e := range entries(obj) {
 		if e.manager == FieldManager && e.subresource == "" {
 			w.walk(e.fields, obj.Object, "", "")
 		}
 	}
-	if w.leaves == 0 {
+	if leaves == 0 {
 		return ""
 	}
-	return short(w.hash)
+	return short(h)
 }
 
 // Intact says whether the object is as its last apply left it.
@@ -66,18 +76,35 @@ func Intact(obj *unstructured.Unstructured) bool {
 	return ok && a.Owned == Owned(obj, ReadIgnored(obj))
 }
 
+// walker visits the leaves of a set of owned fields.
 type walker struct {
-	hash    hash.Hash
 	ignored []string
-	leaves  int
+	// visit is called with how the owned fields name a leaf (an element of a
+	// list by its keys, so that its place does not count), how RFC 6901 does,
+	// and what the object has there.
+	visit func(path, pointer string, value any)
 }
 
-// pointerApplied is where the hash itself is kept.
-var pointerApplied = "/metadata/annotations/" + escape(AnnotationApplied)
+// OwnedPointers returns the RFC 6901 pointers to the fields that manager owns.
+func OwnedPointers(obj *unstructured.Unstructured, manager string) []string {
+	var ps []string
+	w := walker{visit: func(_, pointer string, _ any) { ps = append(ps, pointer) }}
+	for _, e := range entries(obj) {
+		if e.manager == manager {
+			w.walk(e.fields, obj.Object, "", "")
+		}
+	}
+	return ps
+}
 
-// walk hashes each owned leaf below fields as "PATH=VALUE". value is what the
-// object has there, path how the owned fields name it (an element of a list
-// by its keys, so that its place does not count), pointer how RFC 6901 does.
+// evidence is where the hash is kept, and what it was made with.
+var evidence = []string{
+	"/metadata/annotations/" + escape(AnnotationApplied),
+	"/metadata/annotations/" + escape(AnnotationIgnored),
+}
+
+// walk visits each owned leaf below fields, in the order of their names. value
+// is what the object has at path.
 func (w *walker) walk(fields map[string]any, value any, path, pointer string) {
 	keys := make([]string, 0, len(fields))
 	for k := range fields {
@@ -97,19 +124,8 @@ func (w *walker) walk(fields map[string]any, value any, path, pointer string) {
 			w.walk(below, v, to, at)
 			continue
 		}
-		w.leaf(to, v, at == pointerApplied)
+		w.visit(to, at, v)
 	}
-}
-
-func (w *walker) leaf(path string, value any, blind bool) {
-	w.leaves++
-	var b []byte
-	if !blind {
-		// What was decoded from JSON encodes; an error would hash as absent.
-		b, _ = json.Marshal(value)
-	}
-	// A hash's Write returns no error.
-	fmt.Fprintf(w.hash, "%s=%s\x00", path, b)
 }
 
 func (w *walker) skip(pointer string) bool {
@@ -181,6 +197,9 @@ func matches(item, keys map[string]any) bool {
 // equalScalar compares two decoded scalars, one of which may have its number
 // as float64 and the other as int64.
 func equalScalar(a, b any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+
+// EscapePointer makes an element of an RFC 6901 pointer of s.
+func EscapePointer(s string) string { return escape(s) }
 
 func escape(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, "~", "~0"), "/", "~1")

@@ -1,0 +1,67 @@
+package deploy
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairway-cd/fairway/internal/health"
+	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/mark"
+)
+
+// Cluster is the Deployer of one cluster. It holds no state of its own.
+type Cluster struct {
+	client      *kube.Client
+	tracking    mark.Tracking
+	health      health.Func
+	concurrency int
+}
+
+var _ Deployer = (*Cluster)(nil)
+
+// Option changes a Cluster's defaults.
+type Option func(*Cluster)
+
+// WithTracking says how objects are tracked. The default has Argo CD's
+// namespace be "argocd".
+func WithTracking(t mark.Tracking) Option { return func(c *Cluster) { c.tracking = t } }
+
+// WithHealth sets how healthy an object is. The default is health.Of.
+func WithHealth(f health.Func) Option { return func(c *Cluster) { c.health = f } }
+
+// WithConcurrency sets how many objects of a plan are worked on at a time. The
+// default is 16.
+func WithConcurrency(n int) Option { return func(c *Cluster) { c.concurrency = n } }
+
+// New returns a deployer that works on the client's cluster.
+func New(client *kube.Client, opts ...Option) *Cluster {
+	c := &Cluster{
+		client:      client,
+		tracking:    mark.Tracking{ArgoNamespace: "argocd"},
+		health:      health.Of,
+		concurrency: 16,
+	}
+	for _, o := range opts {
+		o(c)
+	}
+	return c
+}
+
+// each calls f for every element, several at a time. It ends when all ended.
+// f must keep its own errors: one that fails does not stop the others.
+func each[T any](ctx context.Context, limit int, list []T, f func(context.Context, T)) {
+	if len(list) == 1 {
+		f(ctx, list[0])
+		return
+	}
+	var g errgroup.Group
+	g.SetLimit(limit)
+	for _, e := range list {
+		g.Go(func() error {
+			f(ctx, e)
+			return nil
+		})
+	}
+	_ = g.Wait()
+}

@@ -1,0 +1,194 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// Delete implements Deployer. What has become somebody else's, and what its
+// annotations keep, stays; waves and kinds go in the reverse of the order in
+// which they came. An object that could not be deleted does not hold the
+// others of its wave, but the waves that come after.
+func (c *Cluster) Delete(ctx context.Context, d Deletion) (*Outcome, error) {
+	start := time.Now()
+	plan := Plan{
+		Owner: d.Owner, Inventory: d.Inventory,
+		Options: Options{Prune: true, Namespace: d.Namespace, PropagationPolicy: d.Propagation, Confirmed: d.Confirmed},
+	}
+	r := &run{Cluster: c, plan: plan, start: start, inventory: map[core.ObjectRef]core.ObjectRef{}}
+	for _, ref := range d.Inventory {
+		r.keep(ref)
+	}
+	err := r.delete(ctx, d)
+	out := r.outcome()
+	out.Health = core.Missing
+	return out, err
+}
+
+func (r *run) delete(ctx context.Context, d Deletion) error {
+	before, after, leftovers, err := r.deletionHooks(d)
+	if err != nil {
+		return r.refuse(err)
+	}
+	if err := r.hooks(ctx, before); err != nil {
+		return err
+	}
+	r.pre = &prepared{plan: r.plan, all: map[core.ObjectRef]bool{}}
+	list := r.extras(ctx, r.pre)
+	for _, x := range list {
+		// What a prune does not delete is deleted with its delivery, and the
+		// other way round.
+		if x.keep != "" && (x.settings.keep || x.settings.confirmPrune) && r.plan.Owner.Dialect == core.ArgoCD {
+			x.keep = ""
+		}
+		switch {
+		case x.settings.keepOnDelete:
+			x.keep, x.forget = "kept (Delete=false)", true
+		case x.settings.confirmDelete && !d.Confirmed:
+			x.keep = "waits for its deletion to be confirmed (Delete=confirm)"
+		}
+	}
+	if err := r.waves(ctx, d, list); err != nil {
+		return err
+	}
+	for _, it := range leftovers {
+		if err := r.removeLeftover(ctx, it); err != nil {
+			return err
+		}
+	}
+	return r.hooks(ctx, after)
+}
+
+// waves deletes the last wave first, and in it the last kind.
+func (r *run) waves(ctx context.Context, d Deletion, list []*extra) error {
+	order := byKind(d.Owner.Dialect)
+	slices.SortStableFunc(list, func(a, b *extra) int {
+		if a.settings.wave != b.settings.wave {
+			return b.settings.wave - a.settings.wave
+		}
+		return order(b.ref, a.ref)
+	})
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && list[n].settings.wave == list[0].settings.wave {
+			n++
+		}
+		wave := list[:n]
+		list = list[n:]
+		if err := r.kinds(ctx, wave); err != nil {
+			return err
+		}
+		if err := r.gone(ctx, d.Wait, wave); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) kinds(ctx context.Context, wave []*extra) error {
+	var failed []error
+	for len(wave) > 0 {
+		n := 1
+		for n < len(wave) && wave[n].ref.Kind == wave[0].ref.Kind {
+			n++
+		}
+		if err := r.prunes(ctx, &step{prunes: wave[:n]}); err != nil {
+			failed = append(failed, err)
+		}
+		wave = wave[n:]
+	}
+	return errors.Join(failed...)
+}
+
+// gone waits for what was deleted to be gone.
+func (r *run) gone(ctx context.Context, limit time.Duration, wave []*extra) error {
+	var objs []*unstructured.Unstructured
+	for _, x := range wave {
+		if x.live != nil && x.keep == "" && x.err == nil {
+			objs = append(objs, x.live)
+		}
+	}
+	if limit <= 0 || len(objs) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errWaited)
+	defer cancel()
+	err := r.awaitGone(ctx, objs)
+	if errors.Is(err, errWaited) {
+		// It is still ours to see gone.
+		for _, o := range objs {
+			r.keep(refOf(o))
+		}
+		return &PlanError{Applied: true, Objects: []*ObjectError{{
+			Ref: refOf(objs[0]), Op: "wait for the deletion of", Reason: Timeout,
+			Err: errors.New("not all objects of its wave were gone within " + limit.String()),
+		}}}
+	}
+	return err
+}
+
+// deletionHooks returns the hooks to run before and after, and those of syncs,
+// whose objects may be left.
+func (r *run) deletionHooks(d Deletion) (before, after, leftovers []*item, err error) {
+	pre := &prepared{plan: r.plan}
+	for _, source := range d.Hooks {
+		obj := source.DeepCopy()
+		h, err := hookOf(d.Owner, obj)
+		if err != nil || h == nil || h.skip || obj.GetName() == "" {
+			continue // it was refused when it was applied
+		}
+		r.settle(pre, obj)
+		it := &item{obj: obj, ref: refOf(obj), hook: h}
+		if it.settings, err = settingsOf(d.Owner, obj, Options{}); err != nil {
+			return nil, nil, nil, &PlanError{Objects: []*ObjectError{{Ref: it.ref, Op: "run hook", Reason: Unsupported, Err: err}}}
+		}
+		r.trackHook(it, d.Owner, d.Namespace)
+		leftovers = append(leftovers, it)
+		for _, p := range h.phases {
+			one := *it
+			one.phase = p
+			switch p {
+			case phasePreDelete:
+				before = append(before, &one)
+			case phasePostDelete:
+				after = append(after, &one)
+			}
+		}
+	}
+	byWave := func(a, b *item) int { return a.settings.wave - b.settings.wave }
+	slices.SortStableFunc(before, byWave)
+	slices.SortStableFunc(after, byWave)
+	return before, after, leftovers, nil
+}
+
+// hooks runs hooks one after the other; one that fails ends it.
+func (r *run) hooks(ctx context.Context, items []*item) error {
+	for _, it := range items {
+		res := r.runHook(ctx, it, ObjectResult{Ref: it.ref, Hook: string(it.phase), Wave: it.settings.wave})
+		if it.err != nil {
+			res.Action, res.Err, res.Message = Failed, it.err, it.err.Error()
+			r.report(res)
+			return planError([]*ObjectError{it.err})
+		}
+		r.report(res)
+	}
+	return nil
+}
+
+// removeLeftover deletes what a hook left, if it is the owner's.
+func (r *run) removeLeftover(ctx context.Context, it *item) error {
+	live, err := r.get(ctx, it.ref)
+	if err != nil || live == nil || !r.tracking.Tracks(r.plan.Owner, live) {
+		return nil // it goes with its namespace or stays: no reason to hold the deletion
+	}
+	if err := r.remove(ctx, live, propagation(r.plan.Owner.Dialect, r.plan.Options.PropagationPolicy)); err != nil {
+		return planError([]*ObjectError{objectError("delete", it.ref, err)})
+	}
+	return nil
+}

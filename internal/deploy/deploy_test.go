@@ -1,0 +1,152 @@
+package deploy_test
+
+import (
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/testkit"
+)
+
+var cluster *testkit.Cluster
+
+func TestMain(m *testing.M) { testkit.RunWithCluster(m, &cluster, testkit.ClusterOptions{}) }
+
+// bench is what a test works with: a deployer, and a namespace of its own.
+type bench struct {
+	*testing.T
+	client    *kube.Client
+	deployer  *deploy.Cluster
+	namespace string
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	client, err := kube.New(cluster.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{T: t, client: client, deployer: deploy.New(client), namespace: cluster.Namespace(t)}
+}
+
+func application(name string) core.Owner {
+	return core.Owner{Dialect: core.ArgoCD, Kind: "Application", Namespace: "argocd", Name: name}
+}
+
+func kustomization(name string) core.Owner {
+	return core.Owner{Dialect: core.Flux, Kind: "Kustomization", Namespace: "flux-system", Name: name}
+}
+
+// plan is of manifests in the bench's namespace.
+func (b *bench) plan(owner core.Owner, manifests string) deploy.Plan {
+	b.Helper()
+	return deploy.Plan{Owner: owner, Objects: objects(b, manifests), Options: deploy.Options{Namespace: b.namespace}}
+}
+
+func (b *bench) apply(p deploy.Plan) *deploy.Outcome {
+	b.Helper()
+	out, err := b.deployer.Apply(b.Context(), p)
+	if err != nil {
+		b.Fatalf("apply: %v", err)
+	}
+	return out
+}
+
+// live returns an object of the bench's namespace, or nil.
+func (b *bench) live(kind, name string) *unstructured.Unstructured {
+	b.Helper()
+	ref := core.ObjectRef{Version: "v1", Kind: kind, Namespace: b.namespace, Name: name}
+	switch kind {
+	case "Deployment", "StatefulSet":
+		ref.Group = "apps"
+	case "Job":
+		ref.Group = "batch"
+	}
+	res, err := b.client.For(ref)
+	if err != nil {
+		b.Fatal(err)
+	}
+	obj, err := res.Get(b.Context(), name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return obj
+}
+
+// field returns what stands at the path of an object, as text; "" is nothing.
+func field(obj *unstructured.Unstructured, path ...string) string {
+	if obj == nil {
+		return ""
+	}
+	v, ok, err := unstructured.NestedFieldNoCopy(obj.Object, path...)
+	if !ok || err != nil {
+		return ""
+	}
+	b, _ := yaml.Marshal(v)
+	return strings.TrimSpace(string(b))
+}
+
+func objects(t testing.TB, manifests string) []*unstructured.Unstructured {
+	t.Helper()
+	var objs []*unstructured.Unstructured
+	for _, doc := range strings.Split(manifests, "\n---\n") {
+		if strings.TrimSpace(doc) == "" {
+			continue
+		}
+		j, err := yaml.YAMLToJSON([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		obj := &unstructured.Unstructured{}
+		if err := obj.UnmarshalJSON(j); err != nil {
+			t.Fatal(err)
+		}
+		objs = append(objs, obj)
+	}
+	return objs
+}
+
+// actions are the results as "ACTION KIND NAME", in their order.
+func actions(out *deploy.Outcome) []string {
+	var list []string
+	for _, r := range out.Results {
+		list = append(list, string(r.Action)+" "+r.Ref.Kind+" "+r.Ref.Name)
+	}
+	return list
+}
+
+func expect(t testing.TB, what string, got []string, want ...string) {
+	t.Helper()
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("%s:\n%s\nwant:\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func configMap(name, value string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: {key: " + value + "}"
+}
+
+// edit changes an object as somebody else does, with kubectl edit.
+func (b *bench) edit(kind, name string, change func(*unstructured.Unstructured)) {
+	b.Helper()
+	obj := b.live(kind, name)
+	change(obj)
+	gvk := obj.GroupVersionKind()
+	res, err := b.client.For(core.ObjectRef{Group: gvk.Group, Version: gvk.Version, Kind: kind, Namespace: b.namespace, Name: name})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := res.Update(b.Context(), obj, metav1.UpdateOptions{FieldManager: "kubectl-edit"}); err != nil {
+		b.Fatal(err)
+	}
+}

@@ -1,0 +1,251 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/kube"
+)
+
+// ErrSuperseded says that an apply ended at a safe point because something
+// newer is to be applied. What was done until then is in the outcome.
+var ErrSuperseded = errors.New("superseded by a newer revision")
+
+// Reason classifies an ObjectError, for conditions and metrics.
+type Reason string
+
+// The reasons for which an object cannot be brought into the cluster.
+const (
+	Immutable        Reason = "Immutable"        // a field that cannot be changed in place
+	Invalid          Reason = "Invalid"          // the API server's validation says no
+	Forbidden        Reason = "Forbidden"        // our permissions, a quota or an admission say no
+	MissingKind      Reason = "MissingKind"      // no CustomResourceDefinition
+	MissingNamespace Reason = "MissingNamespace" // the namespace is not there
+	Conflict         Reason = "Conflict"         // changed by somebody meanwhile
+	Timeout          Reason = "Timeout"          // did not get there, or the API server did not answer, in time
+	Webhook          Reason = "Webhook"          // an admission webhook says no or is away
+	Shared           Reason = "SharedResource"   // another delivery has it
+	Unsupported      Reason = "Unsupported"      // an option that we refuse by name
+	Unhealthy        Reason = "Unhealthy"        // applied, and then failed
+	Duplicate        Reason = "Duplicate"        // twice in one plan
+	Unavailable      Reason = "Unavailable"      // the API server is away
+	Unknown          Reason = "Unknown"
+)
+
+// ObjectError is one object's failure, in one line, without secrets.
+type ObjectError struct {
+	Ref    core.ObjectRef
+	Op     string // "apply", "validate", "delete", "compare", "wait for", …
+	Reason Reason
+	// Err is the cause. The text of an API error on a Secret is not shown: the
+	// API server repeats values in it.
+	Err  error
+	hint string
+}
+
+func (e *ObjectError) Error() string { return fmt.Sprintf("%s %s: %s", e.Op, e.Ref, e.cause()) }
+
+// Unwrap returns the cause. Do not print it: Error leaves out what it must.
+func (e *ObjectError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *ObjectError) Hint() string {
+	if e.hint != "" {
+		return e.hint
+	}
+	var hinted core.Hinted
+	if errors.As(e.Err, &hinted) {
+		return hinted.Hint()
+	}
+	switch e.Reason {
+	case Immutable:
+		return "the field can only be set when the object is made: delete the object, or let it be recreated (Application: sync option Force=true; Kustomization: spec.force or the annotation kustomize.toolkit.fluxcd.io/force: enabled)"
+	case MissingNamespace:
+		return "add the Namespace to the manifests or create it (Application: sync option CreateNamespace=true)"
+	case Shared:
+		return "remove it from one of the two, or delete the other delivery without its objects"
+	}
+	return ""
+}
+
+// cause is one line.
+func (e *ObjectError) cause() string {
+	msg := e.Err.Error()
+	var status apierrors.APIStatus
+	if errors.As(e.Err, &status) {
+		msg = describe(status.Status(), isSecret(e.Ref))
+	} else if isSecret(e.Ref) && e.Reason == Unknown {
+		msg = "failed (the reason may hold secret data and is not shown)"
+	}
+	return strings.Join(strings.Fields(msg), " ")
+}
+
+// describe says what an API status says, as fields where it has them. Where
+// secret is set, values are left out.
+func describe(s metav1.Status, secret bool) string {
+	var fields []string
+	if s.Details != nil {
+		for _, c := range s.Details.Causes {
+			switch {
+			case secret:
+				fields = append(fields, fmt.Sprintf("%s (%s)", c.Field, c.Type))
+			case c.Field != "":
+				fields = append(fields, c.Field+": "+c.Message)
+			default:
+				fields = append(fields, c.Message)
+			}
+		}
+	}
+	switch {
+	case s.Reason == metav1.StatusReasonInvalid && len(fields) > 0:
+		return strings.Join(fields, "; ")
+	case secret:
+		return strings.TrimSuffix(fmt.Sprintf("refused (%s): %s", s.Reason, strings.Join(fields, "; ")), ": ")
+	case s.Message != "":
+		return s.Message
+	}
+	return string(s.Reason)
+}
+
+// objectError translates an error of the API server about an object.
+func objectError(op string, ref core.ObjectRef, err error) *ObjectError {
+	var already *ObjectError
+	if errors.As(err, &already) {
+		return already
+	}
+	return &ObjectError{Ref: ref, Op: op, Reason: reasonOf(ref, err), Err: err}
+}
+
+func reasonOf(ref core.ObjectRef, err error) Reason {
+	var kind *kube.MissingKindError
+	switch {
+	case errors.As(err, &kind):
+		return MissingKind
+	case missingNamespace(ref, err):
+		return MissingNamespace
+	case isImmutable(err):
+		return Immutable
+	case isWebhook(err):
+		return Webhook
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), isSchema(err):
+		return Invalid
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return Forbidden
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+		return Conflict
+	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
+		return Timeout
+	case apierrors.IsServiceUnavailable(err), apierrors.IsTooManyRequests(err):
+		return Unavailable
+	}
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return Unavailable // no answer at all
+	}
+	return Unknown
+}
+
+// missingNamespace tells a namespace that is not there from an object that is
+// not: the answer's details name the kind.
+func missingNamespace(ref core.ObjectRef, err error) bool {
+	var status apierrors.APIStatus
+	if ref.Namespace == "" || !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
+	}
+	d := status.Status().Details
+	return d != nil && d.Group == "" && d.Kind == "namespaces" && d.Name == ref.Namespace
+}
+
+// immutable are the words with which Kubernetes refuses to change a field.
+// Its API has no code for that: kubectl and Flux go by all that is Invalid,
+// and would recreate an object for a typing error.
+var immutable = []string{
+	"field is immutable", "is immutable", "may not be changed", "may not change once set",
+	"cannot be changed", "cannot change", "are forbidden", "updates to",
+}
+
+func isImmutable(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
+		return false
+	}
+	s := status.Status()
+	if s.Details == nil {
+		return false
+	}
+	for _, c := range s.Details.Causes {
+		for _, words := range immutable {
+			if strings.Contains(strings.ToLower(c.Message), words) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isWebhook goes by what the API server itself puts before what a webhook
+// says; it has no code for it either.
+func isWebhook(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) &&
+		(strings.HasPrefix(status.Status().Message, "admission webhook ") ||
+			strings.Contains(status.Status().Message, "failed calling webhook "))
+}
+
+// isSchema is a manifest that is not of its kind's form. Server-side apply
+// answers that with 500 or 400 and a text, without a code.
+func isSchema(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) &&
+		strings.HasPrefix(status.Status().Message, "failed to create typed patch object")
+}
+
+func isSecret(ref core.ObjectRef) bool { return ref.Group == "" && ref.Kind == "Secret" }
+
+// PlanError says that objects of a plan failed. Where Applied is false nothing
+// of the plan was applied.
+type PlanError struct {
+	Objects []*ObjectError
+	Applied bool
+}
+
+func (e *PlanError) Error() string {
+	msg := e.Objects[0].Error()
+	if n := len(e.Objects) - 1; n > 0 {
+		msg += fmt.Sprintf(" (and %d more)", n)
+	}
+	if !e.Applied {
+		msg += "; nothing was applied"
+	}
+	return msg
+}
+
+// Hint is the first object's.
+func (e *PlanError) Hint() string { return e.Objects[0].Hint() }
+
+// Unwrap returns the objects' errors.
+func (e *PlanError) Unwrap() []error {
+	errs := make([]error, len(e.Objects))
+	for i, o := range e.Objects {
+		errs[i] = o
+	}
+	return errs
+}
+
+// EmptyPlanError says that a plan has no objects left, though earlier ones
+// had: more often a mistake in Git than a wish.
+type EmptyPlanError struct{ Owner core.Owner }
+
+func (e *EmptyPlanError) Error() string {
+	return fmt.Sprintf("%s: the source has no objects any more, and all that was applied would be pruned", e.Owner)
+}
+
+// Hint says how to go on.
+func (e *EmptyPlanError) Hint() string {
+	return "if that is what you want, set syncPolicy.automated.allowEmpty, or sync by hand with prune"
+}

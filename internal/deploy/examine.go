@@ -1,0 +1,184 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/mark"
+)
+
+// lastApplied is kubectl's annotation. It goes when an object is adopted.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// examine looks at the cluster and gives each item its verdict or its error.
+// It writes nothing.
+func (c *Cluster) examine(ctx context.Context, pre *prepared, items []*item) {
+	each(ctx, c.concurrency, items, func(ctx context.Context, it *item) {
+		if err := c.examineOne(ctx, pre, it); err != nil {
+			it.err = objectError("validate", it.ref, err)
+		}
+	})
+}
+
+func (c *Cluster) examineOne(ctx context.Context, pre *prepared, it *item) error {
+	if it.settings.leave {
+		it.verdict, it.note = skip, "its annotations say not to reconcile it"
+		return nil
+	}
+	if pre.plan.Known != nil && it.hook == nil {
+		if seen, ok := pre.plan.Known(it.ref.Key()); ok && seen.Digest == it.digest {
+			it.verdict, it.seen = known, seen
+			return nil
+		}
+	}
+	live, err := c.get(ctx, it.ref)
+	if err != nil {
+		return it.comesLater(pre, err)
+	}
+	it.live = live
+	if it.hook != nil {
+		// It is made anew each time; all that can be known now is whether the
+		// manifest is sound, and only where there is no old one in the way.
+		it.verdict = create
+		if live != nil {
+			return nil
+		}
+	}
+	if live != nil {
+		if done, err := c.yields(ctx, pre, it); done || err != nil {
+			return err
+		}
+	}
+	return c.rehearse(ctx, pre, it)
+}
+
+// get returns the live object, or nil where there is none.
+func (c *Cluster) get(ctx context.Context, ref core.ObjectRef) (*unstructured.Unstructured, error) {
+	res, err := c.client.For(ref)
+	if err != nil {
+		return nil, err
+	}
+	live, err := res.Get(ctx, ref.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return live, err
+}
+
+// comesLater leaves an item undecided whose kind or namespace is not there but
+// comes with the plan, or that may wait for its kind; otherwise the error
+// stands.
+func (it *item) comesLater(pre *prepared, err error) error {
+	var kind *kube.MissingKindError
+	gk := schema.GroupKind{Group: it.ref.Group, Kind: it.ref.Kind}
+	switch {
+	case errors.As(err, &kind):
+		if _, ok := pre.kinds[gk]; ok || it.settings.skipDryRunMissing {
+			return nil
+		}
+	case missingNamespace(it.ref, err) && pre.namespaces[it.ref.Namespace]:
+		return nil
+	}
+	return err
+}
+
+// yields says whether the item is left as it is: because its annotations say
+// so, or because another delivery has it.
+func (c *Cluster) yields(ctx context.Context, pre *prepared, it *item) (bool, error) {
+	if pre.plan.Owner.Dialect == core.Flux {
+		// Flux reads these from the cluster too.
+		s, err := settingsOf(pre.plan.Owner, it.live, Options{})
+		if err == nil && s.leave {
+			it.verdict, it.note = skip, "its annotations in the cluster say not to reconcile it"
+			return true, nil
+		}
+	}
+	if it.settings.absentOnly {
+		it.verdict, it.note = skip, "it is there already (ssa: IfNotPresent)"
+		return true, nil
+	}
+	owner, taken, err := c.rival(ctx, pre.plan.Owner, it.live)
+	if err != nil || !taken {
+		return false, err
+	}
+	it.owner = owner
+	if pre.plan.Options.FailOnSharedResource || pre.plan.Owner.Dialect == core.Flux {
+		return false, &ObjectError{Ref: it.ref, Op: "apply", Reason: Shared,
+			Err: fmt.Errorf("it is part of %s", owner)}
+	}
+	it.verdict, it.note = shared, fmt.Sprintf("it is part of %s and was left alone", owner)
+	return true, nil
+}
+
+// rehearse sends the item with dry-run and compares the answer.
+func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
+	ig, err := ignoredIn(ctx, it.ignored, it.live)
+	if err != nil {
+		return &ObjectError{Ref: it.ref, Op: "compare", Reason: Invalid, Err: err}
+	}
+	send := it.obj
+	if !ig.Empty() {
+		send = it.obj.DeepCopy()
+		ig.Write(send)
+		if pre.plan.Options.RespectIgnoreDifferences && it.live != nil {
+			respect(send, it.live, ig)
+		}
+		it.obj = send
+	}
+	merged, err := c.send(ctx, it, mark.Applied{Digest: it.digest, Owned: "0"}, true)
+	if err != nil {
+		if isImmutable(err) && it.live != nil && it.settings.force {
+			it.verdict, it.merged = configure, nil
+			return nil
+		}
+		return it.comesLater(pre, err)
+	}
+	it.merged = merged
+	switch {
+	case it.live == nil:
+		it.verdict = create
+	case c.same(pre.plan.Owner.Dialect, it, ig):
+		it.verdict = unchanged
+	default:
+		it.verdict = configure
+	}
+	return nil
+}
+
+// same says whether an apply would change nothing: the content is as wanted,
+// the evidence stands, and there is nobody to take fields over from.
+func (c *Cluster) same(d core.Dialect, it *item, ig mark.Ignored) bool {
+	applied, ok := mark.ReadApplied(it.live)
+	return ok && applied.Digest == it.digest && mark.Intact(it.live) &&
+		mark.HasPredecessor(d, it.live) == "" &&
+		equality.Semantic.DeepEqual(content(it.live, ig).Object, content(it.merged, ig).Object)
+}
+
+// content is obj without what an apply does not decide: the API server's
+// own fields, the status, the evidence, and what is ignored.
+func content(obj *unstructured.Unstructured, ig mark.Ignored) *unstructured.Unstructured {
+	obj = obj.DeepCopy()
+	for _, f := range []string{"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"} {
+		unstructured.RemoveNestedField(obj.Object, "metadata", f)
+	}
+	unstructured.RemoveNestedField(obj.Object, "status")
+	for _, k := range []string{mark.AnnotationApplied, mark.AnnotationIgnored} {
+		unstructured.RemoveNestedField(obj.Object, "metadata", "annotations", k)
+	}
+	if len(obj.GetAnnotations()) == 0 {
+		unstructured.RemoveNestedField(obj.Object, "metadata", "annotations")
+	}
+	for _, p := range ig.Pointers {
+		remove(obj.Object, p)
+	}
+	return obj
+}

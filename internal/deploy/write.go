@@ -1,0 +1,112 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/mark"
+)
+
+// send applies an item with this evidence and returns the answer. With dry
+// set the API server does all but keep it.
+func (c *Cluster) send(ctx context.Context, it *item, a mark.Applied, dry bool) (*unstructured.Unstructured, error) {
+	obj := it.obj.DeepCopy()
+	a.Write(obj)
+	res, err := c.client.For(it.ref)
+	if err != nil {
+		return nil, err
+	}
+	var dryRun []string
+	if dry {
+		dryRun = []string{metav1.DryRunAll}
+	}
+	validation := metav1.FieldValidationStrict
+	if it.settings.skipValidate {
+		validation = metav1.FieldValidationIgnore
+	}
+	if it.settings.replace {
+		if it.live == nil {
+			return res.Create(ctx, obj, metav1.CreateOptions{FieldManager: mark.FieldManager, FieldValidation: validation, DryRun: dryRun})
+		}
+		obj.SetResourceVersion(it.live.GetResourceVersion())
+		return res.Update(ctx, obj, metav1.UpdateOptions{FieldManager: mark.FieldManager, FieldValidation: validation, DryRun: dryRun})
+	}
+	body, err := json.Marshal(obj.Object)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", it.ref, err)
+	}
+	force := true
+	return res.Patch(ctx, it.ref.Name, types.ApplyPatchType, body, metav1.PatchOptions{
+		FieldManager: mark.FieldManager, Force: &force, FieldValidation: validation, DryRun: dryRun,
+	})
+}
+
+// write brings an examined item into the cluster and returns what is there
+// now. The item's verdict is create or configure.
+func (c *Cluster) write(ctx context.Context, d core.Dialect, it *item) (*unstructured.Unstructured, error) {
+	if it.merged == nil { // only possible with force, on an immutable field
+		if err := c.recreate(ctx, it); err != nil {
+			return nil, err
+		}
+	}
+	if it.live != nil && !it.settings.merge {
+		if err := c.adopt(ctx, d, it.live); err != nil {
+			return nil, err
+		}
+	}
+	evidence := func(from *unstructured.Unstructured) mark.Applied {
+		return mark.Applied{Digest: it.digest, Owned: mark.Owned(from, mark.ReadIgnored(from))}
+	}
+	first := evidence(it.merged)
+	live, err := c.send(ctx, it, first, false)
+	if err != nil {
+		return nil, err
+	}
+	// What was answered is not what the dry-run said where an admission
+	// changes fields of ours to something else each time, or somebody else
+	// wrote in between. The evidence then tells of what is there.
+	if again := evidence(live); again != first {
+		it.live = live
+		return c.send(ctx, it, again, false)
+	}
+	return live, nil
+}
+
+// recreate deletes the live object, waits until it is gone, and rehearses what
+// comes in its place.
+func (c *Cluster) recreate(ctx context.Context, it *item) error {
+	if err := c.remove(ctx, it.live, metav1.DeletePropagationBackground); err != nil {
+		return err
+	}
+	if err := c.awaitGone(ctx, []*unstructured.Unstructured{it.live}); err != nil {
+		return err
+	}
+	it.live = nil
+	merged, err := c.send(ctx, it, mark.Applied{Digest: it.digest, Owned: "0"}, true)
+	it.merged = merged
+	return err
+}
+
+// remove deletes just this object: one of the same name that came in its
+// place meanwhile is left alone. That it is gone already is no error.
+func (c *Cluster) remove(ctx context.Context, live *unstructured.Unstructured, how metav1.DeletionPropagation) error {
+	res, err := c.client.For(refOf(live))
+	if err != nil {
+		return err
+	}
+	uid := live.GetUID()
+	err = res.Delete(ctx, live.GetName(), metav1.DeleteOptions{
+		PropagationPolicy: &how, Preconditions: &metav1.Preconditions{UID: &uid},
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}
