@@ -95,7 +95,7 @@ func (k *Kubernetes) Authenticate(r *http.Request) (core.User, error) {
 	}
 	key := digest(sha256.Sum256([]byte(token)))
 	was, known := k.lookUp(key)
-	if known && k.options.Clock.Since(was.at) < k.options.TTL {
+	if known && k.fresh(was.at) {
 		return was.user, nil
 	}
 	if reason, ok := k.refused.Get(key); ok {
@@ -129,13 +129,23 @@ const reasonExpired = "the token expired"
 
 // lookUp returns who was confirmed for a token, however long ago; an entry
 // goes when it may not be used any more.
-func (k *Kubernetes) lookUp(key digest) (identified, bool) {
-	v, ok := k.known.Get(key)
-	if !ok {
-		return identified{}, false
+func (k *Kubernetes) lookUp(key digest) (was identified, known bool) {
+	if v, ok := k.known.Get(key); ok {
+		return v.(identified), true
 	}
-	return v.(identified), true
+	return identified{}, false
 }
+
+// lookUpDecision returns what was decided, likewise.
+func (k *Kubernetes) lookUpDecision(key digest) (was decision, known bool) {
+	if v, ok := k.decisions.Get(key); ok {
+		return v.(decision), true
+	}
+	return decision{}, false
+}
+
+// fresh says whether an answer of that time need not be asked for again.
+func (k *Kubernetes) fresh(at time.Time) bool { return k.options.Clock.Since(at) < k.options.TTL }
 
 // answer is who a token's bearer is, or why it is refused.
 type answer struct {
@@ -145,6 +155,9 @@ type answer struct {
 
 // review asks whose the token is, and remembers it.
 func (k *Kubernetes) review(ctx context.Context, key digest, token string, c claims, remote string) (answer, error) {
+	if was, known := k.lookUp(key); known && k.fresh(was.at) {
+		return answer{user: was.user}, nil // by a question that has just ended
+	}
 	now := k.options.Clock.Now()
 	spec := authenticationv1.TokenReviewSpec{Token: token}
 	// What the token says it is for only decides what is asked. Without an
@@ -206,12 +219,9 @@ func (k *Kubernetes) Authorize(ctx context.Context, u core.User, a core.Action) 
 		return unavailable(fmt.Errorf("user %q could not be confirmed just now, and only reads go on without", u.Name))
 	}
 	key := decisionKey(u, a)
-	was, known := decision{}, false
-	if v, ok := k.decisions.Get(key); read && ok {
-		was, known = v.(decision), true
-		if k.options.Clock.Since(was.at) < k.options.TTL {
-			return was.verdict(u, a)
-		}
+	was, known := k.lookUpDecision(key)
+	if known && k.fresh(was.at) {
+		return was.verdict(u, a)
 	}
 	d, err := ask(ctx, k.asker, fmt.Sprintf("access %x", key), func(ctx context.Context) (decision, error) {
 		return k.decide(ctx, key, u, a)
@@ -239,6 +249,9 @@ func isRead(verb string) bool { return verb == "get" || verb == "list" || verb =
 
 // decide asks whether u may do a, and remembers it for reads.
 func (k *Kubernetes) decide(ctx context.Context, key digest, u core.User, a core.Action) (decision, error) {
+	if was, known := k.lookUpDecision(key); known && k.fresh(was.at) {
+		return was, nil // by a question that has just ended
+	}
 	now := k.options.Clock.Now()
 	spec := authorizationv1.SubjectAccessReviewSpec{
 		User: u.Name, UID: u.UID, Groups: u.Groups,
