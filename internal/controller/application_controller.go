@@ -1,0 +1,254 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// applications reconciles Applications.
+type applications struct {
+	*Engine
+	wake     *waker
+	memories *memories
+	// bySource is by repository URL, byProject by project.
+	bySource, byProject *index
+}
+
+func newApplications(e *Engine) *applications {
+	return &applications{Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), byProject: newIndex()}
+}
+
+func (r *applications) wakeAll(ctx context.Context) {
+	r.wakeListed(ctx, argo.GroupVersion.WithKind(argo.ApplicationKind), r.wake)
+}
+
+// Reconcile brings one Application to where its source says.
+func (r *applications) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	why := r.wake.take(req.NamespacedName)
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(argo.GroupVersion.WithKind(argo.ApplicationKind))
+	if err := r.client.Get(ctx, req.NamespacedName, u); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.forget(req.NamespacedName)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("get Application %s: %w", req, err)
+	}
+	if r.others.active(core.ArgoCD) {
+		return reconcile.Result{}, nil
+	}
+	m := r.memories.of(req.NamespacedName)
+	u = m.newest(u)
+	app, err := readApplication(u)
+	run := &applicationRun{
+		applications: r, key: req.NamespacedName, why: why, memory: m,
+		object: u, app: app, status: app.Status.DeepCopy(), now: time.Now(),
+	}
+	if app.DeletionTimestamp != nil {
+		return run.finalize(ctx)
+	}
+	return run.reconcile(ctx, err)
+}
+
+// forget drops what is known of an Application that is gone.
+func (r *applications) forget(key types.NamespacedName) {
+	r.memories.forget(key)
+	r.bySource.set(key)
+	r.byProject.set(key)
+	r.stages.Watcher.Forget(core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: key.Namespace, Name: key.Name})
+}
+
+// applicationRun is one reconcile of one Application. status is what will be
+// written at its end.
+type applicationRun struct {
+	*applications
+	*memory
+	key    types.NamespacedName
+	why    reason
+	object *unstructured.Unstructured
+	app    *argo.Application
+	status *argo.ApplicationStatus
+	now    time.Time
+
+	delivery *delivery
+	// conditions are those that hold now.
+	conditions []argo.ApplicationCondition
+	// refreshed is the refresh annotation that this run answers; operated says
+	// that the operation is done and is to be removed.
+	refreshed string
+	operated  bool
+	// after is when to look again, at the latest.
+	after time.Duration
+}
+
+// reconcile does what the reasons ask for. specErr is what was found wrong
+// while reading the object.
+func (a *applicationRun) reconcile(ctx context.Context, specErr error) (reconcile.Result, error) {
+	a.refreshed = a.app.Annotations[argo.AnnotationRefresh]
+	if err := a.model(ctx, specErr); err != nil {
+		return a.refuse(ctx, argo.ConditionInvalidSpecError, err)
+	}
+	a.notePin()
+	if a.warm() {
+		return a.observe(ctx)
+	}
+	t, err := a.find(ctx, nil)
+	if err != nil {
+		return a.refuse(ctx, argo.ConditionComparisonError, err)
+	}
+	if err := a.permitted(ctx, t); err != nil {
+		return a.refuse(ctx, argo.ConditionInvalidSpecError, err)
+	}
+	a.target = t
+	return a.advance(ctx, t)
+}
+
+// model reads the spec into the model, and checks the project.
+func (a *applicationRun) model(ctx context.Context, specErr error) error {
+	a.delivery = &delivery{owner: core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: a.key.Namespace, Name: a.key.Name}}
+	if specErr != nil {
+		return specErr
+	}
+	caps, err := a.caps.get()
+	if err != nil {
+		return err
+	}
+	d, err := applicationDelivery(a.app, caps)
+	a.delivery = d
+	a.bySource.set(a.key, d.urls()...)
+	a.byProject.set(a.key, projectName(a.app))
+	return err
+}
+
+// warm says that nothing but the cluster's objects has changed since the last
+// reconcile, so that neither Git nor a renderer has to be asked.
+func (a *applicationRun) warm() bool {
+	return a.why == drifted && a.app.Operation == nil && a.refreshed == "" &&
+		a.target != nil && a.target.digest == a.deployed && a.target.params == a.delivery.params
+}
+
+// find resolves and renders what is wanted; revisions are in place of the
+// sources' own. What is the same as last time is not rendered again.
+func (a *applicationRun) find(ctx context.Context, revisions []string) (*target, error) {
+	if a.delivery.pin.Revision != "" {
+		revisions = pinned(a.delivery)
+	}
+	snaps, err := a.resolve(ctx, a.delivery, revisions, a.refreshed != "" || a.pollDue())
+	if err != nil {
+		return nil, err
+	}
+	if a.target.same(a.delivery, snaps) && a.refreshed != "hard" {
+		return a.target, nil
+	}
+	return a.render(ctx, a.delivery, snaps)
+}
+
+// pinned is the pin for the delivery's first source.
+func pinned(d *delivery) []string {
+	revisions := make([]string, len(d.sources))
+	for i := range d.sources {
+		if d.sources[i].from.Chart == "" && d.sources[i].from.URL == d.sources[0].from.URL {
+			revisions[i] = d.pin.Revision
+		}
+	}
+	return revisions
+}
+
+// pollDue says whether external repositories are to be asked again, and if so
+// notes that they were.
+func (a *applicationRun) pollDue() bool {
+	if a.now.Before(a.polled.Add(a.opts.Poll)) {
+		return false
+	}
+	a.polled = a.now
+	return true
+}
+
+// external says whether a source of the delivery has to be polled.
+func (a *applicationRun) external() bool {
+	for _, s := range a.delivery.sources {
+		if _, embedded := a.stages.Sources.Embedded(s.from.URL); !embedded {
+			return true
+		}
+	}
+	return false
+}
+
+// notePin says in the status that the Application is held.
+func (a *applicationRun) notePin() {
+	if a.delivery.pin.Revision != "" {
+		a.condition(argo.ConditionPinned, a.delivery.pin.String())
+	}
+}
+
+// condition adds a condition to those that hold.
+func (a *applicationRun) condition(kind, message string) {
+	for _, c := range a.conditions {
+		if c.Type == kind && c.Message == message {
+			return
+		}
+	}
+	a.conditions = append(a.conditions, argo.ApplicationCondition{Type: kind, Message: message})
+}
+
+// within asks for another look after d at the latest.
+func (a *applicationRun) within(d time.Duration) {
+	if d > 0 && (a.after == 0 || d < a.after) {
+		a.after = d
+	}
+}
+
+// refuse ends the reconcile because of what the user has to put right: the
+// status says it, the last good state stays applied.
+func (a *applicationRun) refuse(ctx context.Context, kind string, err error) (reconcile.Result, error) {
+	if ctx.Err() != nil {
+		return reconcile.Result{}, ctx.Err()
+	}
+	a.condition(kind, explain(err))
+	a.status.Sync.Status = argo.SyncUnknown
+	if a.status.Health.Status == "" {
+		a.status.Health = argo.AppHealthStatus{Status: string(core.Unknown), LastTransitionTime: &metav1.Time{Time: a.now}}
+	}
+	if a.app.Operation != nil {
+		a.failOperation(explain(err))
+	}
+	a.failures++
+	a.within(retryAfter(a.failures, a.opts.Poll))
+	return a.end(ctx)
+}
+
+// end writes the status and says when to look again.
+func (a *applicationRun) end(ctx context.Context) (reconcile.Result, error) {
+	if a.external() {
+		a.within(jitter(a.opts.Poll))
+	}
+	a.within(jitter(a.opts.Resync))
+	if err := a.write(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: a.after}, nil
+}
+
+// jitter spreads d by a tenth up.
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
+
+// retryAfter is the pause after the nth failure in a row: 2 s, doubled up to
+// limit. What made it fail is an event most of the time; this is for the rest.
+func retryAfter(n int, limit time.Duration) time.Duration {
+	d := time.Second
+	for range min(n, 10) {
+		d *= 2
+	}
+	return jitter(min(d, limit))
+}

@@ -1,0 +1,370 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/drift"
+)
+
+// advance brings the cluster nearer to t, as far as the policy permits and an
+// operation asks.
+func (a *applicationRun) advance(ctx context.Context, t *target) (reconcile.Result, error) {
+	a.noteTarget(t)
+	switch {
+	case a.app.Operation != nil:
+		return a.operate(ctx, *a.app.Operation)
+	case a.deployed == t.digest && a.refreshed == "":
+		return a.observe(ctx)
+	case a.surelyNew(t):
+		return a.operate(ctx, a.automatedOperation(nil))
+	}
+	return a.compare(ctx, t)
+}
+
+// noteTarget says in the status what is compared with.
+func (a *applicationRun) noteTarget(t *target) {
+	spec := a.app.Spec
+	compared := &argo.ComparedTo{Source: spec.Source, Sources: spec.Sources, Destination: spec.Destination, IgnoreDifferences: spec.IgnoreDifferences}
+	a.status.Sync.ComparedTo = compared
+	if len(spec.Sources) > 0 {
+		a.status.Sync.Revision, a.status.Sync.Revisions = "", t.commits()
+		a.status.SourceType, a.status.SourceTypes = "", t.tools
+	} else {
+		a.status.Sync.Revision, a.status.Sync.Revisions = t.revision(), nil
+		a.status.SourceType, a.status.SourceTypes = first(t.tools), nil
+	}
+	a.status.Summary.Images = t.images
+	a.status.ControllerNamespace = a.opts.ArgoNamespace
+	for _, ref := range t.repeated {
+		a.condition(argo.ConditionRepeatedResourceWarning, fmt.Sprintf("%s is in more than one source; the last is used", ref))
+	}
+	for _, warning := range t.warnings {
+		a.condition(argo.ConditionRenderWarning, warning)
+	}
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// automation is the automated policy, or nil where it is off.
+func (a *applicationRun) automation() *argo.SyncPolicyAutomated {
+	policy := a.app.Spec.SyncPolicy
+	if policy == nil || policy.Automated == nil || policy.Automated.Enabled != nil && !*policy.Automated.Enabled {
+		return nil
+	}
+	return policy.Automated
+}
+
+// surelyNew says that t has to be synced, so that it need not be compared
+// first: its objects are not those that were deployed last. Where that is not
+// known (after a restart) it is only so if there never was a sync.
+func (a *applicationRun) surelyNew(t *target) bool {
+	known := a.deployed != "" || a.status.OperationState == nil
+	return known && a.automation() != nil && !a.attempted(t)
+}
+
+// attempted says whether the last sync was of these revisions and parameters,
+// and has ended.
+func (a *applicationRun) attempted(t *target) bool {
+	s := a.status.OperationState
+	if s == nil || !s.Phase.Completed() || s.SyncResult == nil {
+		return false
+	}
+	r := s.SyncResult
+	if digest([]any{r.Source, r.Sources}) != digest([]any{a.sourceOf(), a.app.Spec.Sources}) {
+		return false
+	}
+	if len(a.app.Spec.Sources) > 0 {
+		return slices.Equal(r.Revisions, t.commits())
+	}
+	return r.Revision == t.revision()
+}
+
+// sourceOf is the only source, or an empty one.
+func (a *applicationRun) sourceOf() argo.ApplicationSource {
+	if a.app.Spec.Source == nil || len(a.app.Spec.Sources) > 0 {
+		return argo.ApplicationSource{}
+	}
+	return *a.app.Spec.Source
+}
+
+// compare asks the cluster how it stands to t, and syncs where the policy
+// says so.
+func (a *applicationRun) compare(ctx context.Context, t *target) (reconcile.Result, error) {
+	c, err := a.stages.Deployer.Compare(ctx, a.plan(t, a.delivery.options))
+	if err != nil {
+		return a.refuse(ctx, argo.ConditionComparisonError, err)
+	}
+	a.compared(c)
+	if a.status.Sync.Status == argo.SyncUnknown {
+		a.failures++
+		a.within(retryAfter(a.failures, a.opts.Poll))
+		return a.end(ctx)
+	}
+	a.failures = 0
+	if a.status.Sync.Status == argo.SyncSynced {
+		a.settled(t)
+		return a.end(ctx)
+	}
+	return a.automate(ctx, t)
+}
+
+// settled notes that the cluster has t.
+func (a *applicationRun) settled(t *target) {
+	a.deployed = t.digest
+	a.heal.synced(a.now)
+}
+
+// automate syncs what is out of sync, where the policy wants that.
+func (a *applicationRun) automate(ctx context.Context, t *target) (reconcile.Result, error) {
+	policy := a.automation()
+	switch {
+	case policy == nil, a.onlyToPrune() && !policy.Prune:
+		return a.end(ctx)
+	case !a.attempted(t):
+		return a.operate(ctx, a.automatedOperation(nil))
+	case !policy.SelfHeal:
+		a.noteFailure()
+		return a.end(ctx)
+	}
+	if wait := a.heal.drifted(a.now); wait > 0 {
+		a.noteFailure()
+		a.within(wait)
+		return a.end(ctx)
+	}
+	a.heal.healed(a.now)
+	return a.operate(ctx, a.automatedOperation(nil))
+}
+
+// onlyToPrune says that all that is out of sync is there and should not be.
+func (a *applicationRun) onlyToPrune() bool {
+	for _, r := range a.status.Resources {
+		if r.Status != argo.SyncSynced && !r.RequiresPruning {
+			return false
+		}
+	}
+	return true
+}
+
+// noteFailure repeats why the last sync failed, for as long as it stands.
+func (a *applicationRun) noteFailure() {
+	if s := a.status.OperationState; s != nil && (s.Phase == argo.OperationFailed || s.Phase == argo.OperationError) {
+		a.condition(argo.ConditionSyncError, "the last sync failed and is not tried again by itself: "+s.Message)
+	}
+}
+
+// plan is what is wanted of the deployer.
+func (a *applicationRun) plan(t *target, o deploy.Options) deploy.Plan {
+	return deploy.Plan{
+		Owner: a.delivery.owner, Objects: copies(t.objects), Inventory: inventoryOf(a.status.Resources), Options: o,
+		Known: a.stages.Watcher.Known(a.delivery.owner), Revision: t.revision(),
+	}
+}
+
+// observe takes over what the watch has seen, and heals.
+func (a *applicationRun) observe(ctx context.Context) (reconcile.Result, error) {
+	if a.status.Sync.ComparedTo == nil {
+		a.noteTarget(a.target)
+	}
+	states := a.stages.Watcher.State(a.delivery.owner)
+	lost := a.observed(states)
+	if len(lost) == 0 {
+		if a.status.Sync.Status == argo.SyncSynced {
+			a.heal.synced(a.now)
+		}
+		return a.end(ctx)
+	}
+	policy := a.automation()
+	if policy == nil || !policy.SelfHeal {
+		return a.end(ctx)
+	}
+	if wait := a.heal.drifted(a.now); wait > 0 {
+		a.within(wait)
+		return a.end(ctx)
+	}
+	a.heal.healed(a.now)
+	return a.healObjects(ctx, lost)
+}
+
+// healObjects applies only what has drifted, from what is already rendered.
+func (a *applicationRun) healObjects(ctx context.Context, lost []drift.ObjectState) (reconcile.Result, error) {
+	plan := a.plan(a.target, a.delivery.options)
+	var resources []argo.SyncOperationResource
+	for _, s := range lost {
+		plan.Only = append(plan.Only, s.Ref)
+		resources = append(resources, argo.SyncOperationResource{Group: s.Ref.Group, Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name})
+	}
+	op := a.automatedOperation(resources)
+	started := metav1.NewTime(a.now)
+	outcome, err := a.stages.Deployer.Apply(ctx, plan)
+	if ctx.Err() != nil {
+		return reconcile.Result{}, ctx.Err()
+	}
+	a.stats.heals.Inc()
+	a.applied(a.target, outcome, true)
+	state := &argo.OperationState{Operation: op, StartedAt: started, FinishedAt: now(), SyncResult: a.syncResult(a.target, outcome)}
+	if err != nil {
+		state.Phase, state.Message = argo.OperationFailed, explain(err)
+		a.condition(argo.ConditionSyncError, "healing failed: "+explain(err))
+		a.within(a.heal.pause())
+	} else {
+		state.Phase, state.Message = argo.OperationSucceeded, healed(lost)
+		a.event(a.object, "Normal", "Healed", state.Message)
+	}
+	a.status.OperationState = state
+	return a.end(ctx)
+}
+
+// healed says what was put right, and who had changed it.
+func healed(lost []drift.ObjectState) string {
+	s := lost[0]
+	msg := fmt.Sprintf("healed %s (%s", s.Ref, s.Drift)
+	if s.By != "" {
+		msg += " by " + s.By
+	}
+	msg += ")"
+	if n := len(lost) - 1; n > 0 {
+		msg += fmt.Sprintf(" and %d more", n)
+	}
+	return msg
+}
+
+func now() *metav1.Time { t := metav1.Now(); return &t }
+
+// operate does what the operation says. Before it begins the status says so,
+// so that it is found and finished should the process die.
+func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconcile.Result, error) {
+	state, wait := a.resume(op)
+	if wait > 0 {
+		a.condition(argo.ConditionSyncError, state.Message)
+		a.within(wait)
+		return a.end(ctx)
+	}
+	t, options, err := a.operand(ctx, op)
+	if err != nil {
+		a.failOperation(explain(err))
+		a.condition(argo.ConditionSyncError, explain(err))
+		return a.end(ctx)
+	}
+	if state.Phase != argo.OperationRunning || state.FinishedAt != nil || a.status.OperationState != state {
+		if err := a.begin(ctx, op, state); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	plan := a.plan(t, options)
+	for _, r := range op.Sync.Resources {
+		plan.Only = append(plan.Only, core.ObjectRef{Group: r.Group, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name})
+	}
+	plan.Superseded = a.superseded(ctx, t, op)
+	outcome, err := a.stages.Deployer.Apply(ctx, plan)
+	if ctx.Err() != nil {
+		// We are being stopped. The operation goes on in the next process.
+		return reconcile.Result{}, ctx.Err()
+	}
+	return a.finish(ctx, t, op, outcome, err)
+}
+
+// automatedOperation is a sync that the policy asks for.
+func (a *applicationRun) automatedOperation(resources []argo.SyncOperationResource) argo.Operation {
+	op := argo.Operation{
+		InitiatedBy: argo.OperationInitiator{Automated: true},
+		// Argo CD's default for automated syncs.
+		Retry: argo.RetryStrategy{Limit: 5},
+		Sync:  &argo.SyncOperation{Prune: a.delivery.options.Prune, Resources: resources},
+	}
+	if policy := a.app.Spec.SyncPolicy; policy != nil {
+		op.Sync.SyncOptions = policy.SyncOptions
+		if policy.Retry != nil {
+			op.Retry = *policy.Retry
+		}
+	}
+	return op
+}
+
+// resume returns the state of the operation, and how long a retry has to wait.
+func (a *applicationRun) resume(op argo.Operation) (*argo.OperationState, time.Duration) {
+	s := a.status.OperationState
+	if s == nil || s.Phase != argo.OperationRunning || digest(s.Operation) != digest(op) {
+		return &argo.OperationState{Operation: op, Phase: argo.OperationRunning, StartedAt: metav1.NewTime(a.now)}, 0
+	}
+	if s.RetryCount == 0 || s.FinishedAt == nil {
+		return s, 0
+	}
+	return s, time.Until(s.FinishedAt.Add(retryPause(op.Retry, s.RetryCount)))
+}
+
+// operand is what the operation syncs, and how.
+func (a *applicationRun) operand(ctx context.Context, op argo.Operation) (*target, deploy.Options, error) {
+	o := a.delivery.options
+	if op.Sync == nil {
+		return nil, o, errors.New("the operation asks for nothing: operation.sync is not there")
+	}
+	t := a.target
+	revisions := op.Sync.Revisions
+	if op.Sync.Revision != "" {
+		revisions = []string{op.Sync.Revision}
+	}
+	if len(revisions) > 0 && !slices.Equal(revisions, t.commits()) {
+		other, err := a.find(ctx, revisions)
+		if err != nil {
+			return nil, o, err
+		}
+		if a.automation() != nil && !slices.Equal(other.commits(), t.commits()) {
+			return nil, o, &autoSyncError{Wanted: revisions[0]}
+		}
+		if err := a.permitted(ctx, other); err != nil {
+			return nil, o, err
+		}
+		t = other
+	}
+	return t, o, operationOptions(&o, op)
+}
+
+// operationOptions lays what the operation says over the policy's options.
+func operationOptions(o *deploy.Options, op argo.Operation) error {
+	refused := &SpecError{}
+	applySyncOptions(o, op.Sync.SyncOptions, "operation.sync.syncOptions", refused)
+	o.Prune, o.DryRun = op.Sync.Prune, op.Sync.DryRun
+	// Who asks by hand for a prune of everything is taken at his word.
+	o.AllowEmpty = o.AllowEmpty || !op.InitiatedBy.Automated
+	if s := op.Sync.SyncStrategy; s != nil {
+		o.Force = o.Force || s.Apply != nil && s.Apply.Force || s.Hook != nil && s.Hook.Force
+	}
+	return refused.orNil()
+}
+
+// autoSyncError says that a revision cannot be synced because the policy
+// would sync another right after.
+type autoSyncError struct{ Wanted string }
+
+func (e *autoSyncError) Error() string {
+	return fmt.Sprintf("cannot sync to %s: the automated policy syncs the target revision", e.Wanted)
+}
+
+func (e *autoSyncError) Hint() string { return "pin it: fairway app pin NAME --revision REVISION" }
+
+// begin writes that the operation runs.
+func (a *applicationRun) begin(ctx context.Context, op argo.Operation, state *argo.OperationState) error {
+	state.FinishedAt = nil
+	a.status.OperationState = state
+	if a.status.Sync.Status == "" {
+		a.status.Sync.Status = argo.SyncOutOfSync
+	}
+	log.FromContext(ctx).V(1).Info("sync begins", "revision", a.target.revision(), "automated", op.InitiatedBy.Automated)
+	return a.writeOperation(ctx, &op)
+}

@@ -1,0 +1,82 @@
+package controller
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/render"
+)
+
+// delivery is what an object of any dialect asks for, in our own words.
+type delivery struct {
+	owner   core.Owner
+	sources []source
+	// options are of a sync without further instructions; Prune is set where
+	// the policy itself prunes.
+	options deploy.Options
+	// params identifies all that is asked for but the revisions: equal params
+	// and equal revisions are the same work.
+	params string
+	// pin, where set, is the revision in place of each source's own.
+	pin pin
+}
+
+// source is one source of a delivery.
+type source struct {
+	// name is how value files of other sources refer to it; "" for most.
+	name string
+	from SourceRequest
+	// render is without its trees. A source that renders nothing (only holds
+	// value files) has none.
+	render *render.Request
+}
+
+// pin holds a delivery at a revision, whatever is committed.
+type pin struct{ Revision, Reason, By, At string }
+
+// The annotations of a pin.
+const (
+	AnnotationPinnedRevision = core.Group + "/pinned-revision"
+	AnnotationPinnedReason   = core.Group + "/pinned-reason"
+	AnnotationPinnedBy       = core.Group + "/pinned-by"
+	AnnotationPinnedAt       = core.Group + "/pinned-at"
+)
+
+// readPin returns the pin that the annotations hold.
+func readPin(annotations map[string]string) pin {
+	return pin{
+		Revision: annotations[AnnotationPinnedRevision],
+		Reason:   annotations[AnnotationPinnedReason],
+		By:       annotations[AnnotationPinnedBy],
+		At:       annotations[AnnotationPinnedAt],
+	}
+}
+
+// String says it for people.
+func (p pin) String() string {
+	s := "pinned to " + p.Revision
+	if p.By != "" {
+		s += " by " + p.By
+	}
+	if p.At != "" {
+		s += " at " + p.At
+	}
+	if p.Reason != "" {
+		s += ": " + p.Reason
+	}
+	return s
+}
+
+// urls are the repositories that the delivery is made of.
+func (d *delivery) urls() []string {
+	var urls []string
+	for _, s := range d.sources {
+		urls = append(urls, s.from.URL)
+	}
+	return urls
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,246 @@
+package controller
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fairway-cd/fairway/api/flux"
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// unsupportedGitRepository are the fields of a GitRepository that we know and
+// do not do.
+var unsupportedGitRepository = map[string]string{
+	"spec.verify":             "signature verification is not supported yet",
+	"spec.proxySecretRef":     "proxies are not supported",
+	"spec.recurseSubmodules":  "submodules are not supported",
+	"spec.include":            "including other repositories is not supported",
+	"spec.sparseCheckout":     "there is no checkout to be sparse",
+	"spec.serviceAccountName": "cloud identities are not supported",
+	"spec.accessFrom":         "access rules are not supported",
+}
+
+// artifact is a GitRepository as Kustomizations read it.
+type artifact struct {
+	snapshot core.Snapshot
+	request  SourceRequest
+}
+
+// gitRepositories reconciles GitRepositories.
+type gitRepositories struct {
+	*Engine
+	wake     *waker
+	memories *memories
+	bySource *index
+
+	mu        sync.RWMutex
+	artifacts map[types.NamespacedName]artifact
+}
+
+func newGitRepositories(e *Engine) *gitRepositories {
+	return &gitRepositories{Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), artifacts: map[types.NamespacedName]artifact{}}
+}
+
+func (r *gitRepositories) wakeAll(ctx context.Context) { r.wakeListed(ctx, flux.GitRepository, r.wake) }
+
+// artifact is what the GitRepository has, if it was resolved in this process.
+func (r *gitRepositories) artifact(key types.NamespacedName) (artifact, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	a, ok := r.artifacts[key]
+	return a, ok
+}
+
+// store keeps the artifact and wakes who reads it, where it is a new one.
+func (r *gitRepositories) store(key types.NamespacedName, a artifact) {
+	r.mu.Lock()
+	old, known := r.artifacts[key]
+	r.artifacts[key] = a
+	r.mu.Unlock()
+	if !known || old.snapshot.Revision != a.snapshot.Revision || old.request.URL != a.request.URL {
+		r.kustoms.sourceChanged(key)
+	}
+}
+
+func (r *gitRepositories) forget(key types.NamespacedName) {
+	r.mu.Lock()
+	delete(r.artifacts, key)
+	r.mu.Unlock()
+	r.memories.forget(key)
+	r.bySource.set(key)
+	r.kustoms.sourceChanged(key)
+}
+
+// gitRepositoryRun is one reconcile of one GitRepository.
+type gitRepositoryRun struct {
+	fluxObject
+	repos  *gitRepositories
+	spec   flux.GitRepositorySpec
+	meta   metav1.ObjectMeta
+	status sourcev1.GitRepositoryStatus
+}
+
+// Reconcile finds the revision that one GitRepository means now.
+func (r *gitRepositories) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	why := r.wake.take(req.NamespacedName)
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(flux.GitRepository)
+	if err := r.client.Get(ctx, req.NamespacedName, u); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.forget(req.NamespacedName)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("get GitRepository %s: %w", req, err)
+	}
+	if r.others.active(core.Flux) {
+		return reconcile.Result{}, nil
+	}
+	m := r.memories.of(req.NamespacedName)
+	run := &gitRepositoryRun{repos: r, fluxObject: fluxObject{Engine: r.Engine, memory: m, key: req.NamespacedName, why: why, object: m.newest(u), now: time.Now()}}
+	return run.reconcile(ctx)
+}
+
+func (g *gitRepositoryRun) reconcile(ctx context.Context) (reconcile.Result, error) {
+	refused, err := readObject(g.object, &g.meta, &g.spec, &g.status)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if g.meta.DeletionTimestamp != nil {
+		g.repos.forget(g.key)
+		return reconcile.Result{}, g.removeFinalizer(ctx)
+	}
+	refuseUnsupported(g.object.Object, unsupportedGitRepository, refused)
+	if p := g.spec.Provider; p != "" && p != sourcev1.GitProviderGeneric {
+		refused.add("spec.provider", "%q is not supported", p)
+	}
+	g.repos.bySource.set(g.key, g.spec.URL)
+	if err := refused.orNil(); err != nil {
+		return g.fail(ctx, true, "InvalidSpec", err)
+	}
+	if g.spec.Suspend {
+		return reconcile.Result{}, nil
+	}
+	return g.resolveNow(ctx)
+}
+
+// resolveNow resolves the reference, hands the tree to who reads it, and then
+// says so in the status: in this order, because somebody waits for the first.
+func (g *gitRepositoryRun) resolveNow(ctx context.Context) (reconcile.Result, error) {
+	asked := g.meta.Annotations[flux.AnnotationReconcile]
+	req := SourceRequest{URL: g.spec.URL, Ref: gitRef(g.spec.Reference)}
+	req.Fetch = g.why.has(timerFired|specChanged) || asked != g.status.LastHandledReconcileAt
+	if g.spec.SecretRef != nil {
+		auth, err := g.fluxAuth(ctx, types.NamespacedName{Namespace: g.key.Namespace, Name: g.spec.SecretRef.Name})
+		if err != nil {
+			return g.fail(ctx, false, "AuthenticationFailed", err)
+		}
+		req.Auth = auth
+	}
+	resolving, cancel := context.WithTimeout(ctx, timeoutOf(g.spec.Timeout))
+	defer cancel()
+	snap, err := g.stages.Sources.Resolve(resolving, req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return reconcile.Result{}, ctx.Err()
+		}
+		return g.fail(ctx, false, sourcev1.GitOperationFailedReason, err)
+	}
+	if g.spec.Ignore != nil {
+		if snap.Tree, err = ignoring(snap.Tree, *g.spec.Ignore); err != nil {
+			return g.fail(ctx, true, "InvalidSpec", err)
+		}
+	}
+	g.repos.store(g.key, artifact{snap, req})
+	return g.succeed(ctx, snap, asked)
+}
+
+func (g *gitRepositoryRun) succeed(ctx context.Context, snap core.Snapshot, asked string) (reconcile.Result, error) {
+	root, err := snap.Tree.Entry(ctx, ".")
+	if err != nil {
+		return g.fail(ctx, false, sourcev1.GitOperationFailedReason, err)
+	}
+	revision := snap.Revision.String()
+	g.failures = 0
+	g.status.ObservedGeneration = g.meta.Generation
+	g.status.LastHandledReconcileAt = asked
+	g.status.ObservedIgnore = g.spec.Ignore
+	if a := g.status.Artifact; a == nil || a.Revision != revision {
+		sum := sha256.Sum256([]byte(root.Hash))
+		g.status.Artifact = &meta.Artifact{
+			// There is no tarball: the objects are read straight from Git. The
+			// digest is of the tree's object name.
+			Path:           fmt.Sprintf("gitrepository/%s/%s/%s", g.key.Namespace, g.key.Name, snap.Revision.Commit),
+			URL:            g.spec.URL,
+			Revision:       revision,
+			Digest:         "sha256:" + hex.EncodeToString(sum[:]),
+			LastUpdateTime: metav1.NewTime(g.now),
+		}
+	}
+	message := fmt.Sprintf("stored artifact for revision '%s'", revision)
+	setReady(&g.status.Conditions, g.meta.Generation, metav1.ConditionTrue, meta.SucceededReason, message)
+	apimeta.RemoveStatusCondition(&g.status.Conditions, "FetchFailed")
+	apimeta.SetStatusCondition(&g.status.Conditions, metav1.Condition{
+		Type: "ArtifactInStorage", Status: metav1.ConditionTrue, Reason: meta.SucceededReason, Message: message, ObservedGeneration: g.meta.Generation,
+	})
+	if err := g.writeStatus(ctx, &g.status); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: jitter(max(g.spec.Interval.Duration, time.Second))}, nil
+}
+
+// fail says what is wrong; the last artifact stays. stalled is for what only
+// a change of the spec can put right.
+func (g *gitRepositoryRun) fail(ctx context.Context, stalled bool, reason string, err error) (reconcile.Result, error) {
+	g.failures++
+	g.status.ObservedGeneration = g.meta.Generation
+	g.status.LastHandledReconcileAt = g.meta.Annotations[flux.AnnotationReconcile]
+	var refused *SpecError
+	if errors.As(err, &refused) || stalled {
+		setStalled(&g.status.Conditions, g.meta.Generation, reason, explain(err))
+	} else {
+		setReady(&g.status.Conditions, g.meta.Generation, metav1.ConditionFalse, reason, explain(err))
+	}
+	apimeta.SetStatusCondition(&g.status.Conditions, metav1.Condition{
+		Type: "FetchFailed", Status: metav1.ConditionTrue, Reason: reason, Message: explain(err), ObservedGeneration: g.meta.Generation,
+	})
+	if err := g.writeStatus(ctx, &g.status); err != nil {
+		return reconcile.Result{}, err
+	}
+	if stalled {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{RequeueAfter: retryAfter(g.failures, max(g.spec.Interval.Duration, time.Second))}, nil
+}
+
+// gitRef is Flux' reference; its default is the branch master.
+func gitRef(r *sourcev1.GitRepositoryRef) SourceRef {
+	if r == nil {
+		return SourceRef{Branch: "master"}
+	}
+	ref := SourceRef{Commit: r.Commit, Name: r.Name, SemVer: r.SemVer, Tag: r.Tag, Branch: r.Branch}
+	if ref == (SourceRef{}) {
+		ref.Branch = "master"
+	}
+	return ref
+}
+
+func timeoutOf(d *metav1.Duration) time.Duration {
+	if d == nil || d.Duration <= 0 {
+		return time.Minute
+	}
+	return d.Duration
+}

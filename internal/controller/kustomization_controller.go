@@ -1,0 +1,392 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fairway-cd/fairway/api/flux"
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/render"
+)
+
+// kustomizations reconciles Kustomizations.
+type kustomizations struct {
+	*Engine
+	wake     *waker
+	memories *memories
+	// depends is by source ("GitRepository ns/name") and by other
+	// Kustomizations ("Kustomization ns/name").
+	depends *index
+}
+
+func newKustomizations(e *Engine) *kustomizations {
+	return &kustomizations{Engine: e, wake: newWaker(), memories: newMemories(), depends: newIndex()}
+}
+
+func (r *kustomizations) wakeAll(ctx context.Context) { r.wakeListed(ctx, flux.Kustomization, r.wake) }
+
+func sourceDep(key types.NamespacedName) string { return "GitRepository " + key.String() }
+func kustomDep(key types.NamespacedName) string { return "Kustomization " + key.String() }
+
+// sourceChanged wakes who reads the GitRepository.
+func (r *kustomizations) sourceChanged(key types.NamespacedName) {
+	r.wakeDependents(sourceDep(key), sourceMoved)
+}
+
+func (r *kustomizations) wakeDependents(dep string, why reason) {
+	for _, key := range r.depends.of(dep) {
+		r.wake.wake(key, why)
+	}
+}
+
+// kustomizationRun is one reconcile of one Kustomization.
+type kustomizationRun struct {
+	fluxObject
+	kustoms  *kustomizations
+	k        *kustomizationObject
+	status   *kustomizev1.KustomizationStatus
+	delivery *delivery
+	asked    string
+}
+
+// Reconcile brings one Kustomization to where its source says.
+func (r *kustomizations) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	why := r.wake.take(req.NamespacedName)
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(flux.Kustomization)
+	if err := r.client.Get(ctx, req.NamespacedName, u); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.forget(req.NamespacedName)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("get Kustomization %s: %w", req, err)
+	}
+	if r.others.active(core.Flux) {
+		return reconcile.Result{}, nil
+	}
+	m := r.memories.of(req.NamespacedName)
+	run := &kustomizationRun{kustoms: r, fluxObject: fluxObject{Engine: r.Engine, memory: m, key: req.NamespacedName, why: why, object: m.newest(u), now: time.Now()}}
+	k, err := readKustomization(run.object)
+	run.k, run.status = k, k.Status.DeepCopy()
+	run.asked = k.Annotations[flux.AnnotationReconcile]
+	if k.DeletionTimestamp != nil {
+		return run.finalize(ctx)
+	}
+	return run.reconcile(ctx, err)
+}
+
+func (r *kustomizations) owner(key types.NamespacedName) core.Owner {
+	return core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: key.Namespace, Name: key.Name}
+}
+
+func (r *kustomizations) forget(key types.NamespacedName) {
+	r.memories.forget(key)
+	r.depends.set(key)
+	r.stages.Watcher.Forget(r.owner(key))
+}
+
+func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconcile.Result, error) {
+	if specErr == nil {
+		k.delivery, specErr = kustomizationDelivery(k.k)
+	}
+	if specErr != nil {
+		return k.fail(ctx, "InvalidSpec", specErr)
+	}
+	k.noteDependencies()
+	if k.k.Spec.Suspend {
+		return reconcile.Result{}, nil
+	}
+	if err := k.addFinalizer(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
+	setPinned(&k.status.Conditions, k.k.Generation, k.delivery.pin)
+	if k.why == drifted && k.target != nil && k.target.digest == k.deployed && k.target.params == k.delivery.params {
+		return k.observe(ctx)
+	}
+	if err := k.dependenciesReady(ctx); err != nil {
+		return k.fail(ctx, meta.DependencyNotReadyReason, err)
+	}
+	return k.fromSource(ctx)
+}
+
+// noteDependencies says whom to wake this Kustomization for.
+func (k *kustomizationRun) noteDependencies() {
+	deps := []string{sourceDep(k.k.sourceKey())}
+	for _, d := range k.k.Spec.DependsOn {
+		deps = append(deps, kustomDep(dependencyKey(k.key, d)))
+	}
+	k.kustoms.depends.set(k.key, deps...)
+}
+
+func dependencyKey(of types.NamespacedName, d kustomizev1.DependencyReference) types.NamespacedName {
+	key := types.NamespacedName{Namespace: d.Namespace, Name: d.Name}
+	if key.Namespace == "" {
+		key.Namespace = of.Namespace
+	}
+	return key
+}
+
+// dependenciesReady is an error while another Kustomization has to come first.
+// Its becoming ready wakes this one.
+func (k *kustomizationRun) dependenciesReady(ctx context.Context) error {
+	for _, d := range k.k.Spec.DependsOn {
+		key := dependencyKey(k.key, d)
+		u := &unstructured.Unstructured{}
+		u.SetGroupVersionKind(flux.Kustomization)
+		if err := k.client.Get(ctx, key, u); err != nil {
+			if apierrors.IsNotFound(err) {
+				return &notReadyError{key, "is not there"}
+			}
+			return fmt.Errorf("get dependency %s: %w", key, err)
+		}
+		// Our own last write is newer than the cache may be.
+		other, _ := readKustomization(k.kustoms.memories.peek(key, u))
+		ready := apimeta.FindStatusCondition(other.Status.Conditions, meta.ReadyCondition)
+		if ready == nil || ready.Status != metav1.ConditionTrue || other.Status.ObservedGeneration != other.Generation {
+			return &notReadyError{key, "is not ready"}
+		}
+		if other.sourceKey() == k.k.sourceKey() {
+			a, ok := k.repos.artifact(k.k.sourceKey())
+			if ok && other.Status.LastAppliedRevision != a.snapshot.Revision.String() && readPin(other.Annotations).Revision == "" {
+				return &notReadyError{key, "is not at the source's revision yet"}
+			}
+		}
+	}
+	return nil
+}
+
+// notReadyError says that a dependency has to come first.
+type notReadyError struct {
+	key    types.NamespacedName
+	reason string
+}
+
+func (e *notReadyError) Error() string { return fmt.Sprintf("dependency '%s' %s", e.key, e.reason) }
+
+// fromSource renders what the source has, and applies it.
+func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, error) {
+	snap, err := k.snapshot(ctx)
+	if err != nil {
+		return k.fail(ctx, meta.ArtifactFailedReason, err)
+	}
+	if snap == nil {
+		// The GitRepository is not resolved yet in this process. That it is wakes us.
+		return reconcile.Result{}, nil
+	}
+	revision := snap.Revision.String()
+	k.status.LastAttemptedRevision = revision
+	t := k.target
+	if !t.same(k.delivery, []core.Snapshot{*snap}) || k.substitutesFromObjects() {
+		if t, err = k.build(ctx, *snap); err != nil {
+			return k.failBuild(ctx, err)
+		}
+	}
+	k.target = t
+	if k.deployed == t.digest && k.asked == k.status.LastHandledReconcileAt && !k.why.has(timerFired) {
+		return k.observe(ctx)
+	}
+	return k.apply(ctx, t)
+}
+
+// snapshot is the source's tree: that of the GitRepository, or of the revision
+// to which the delivery is pinned. It is nil while it is not known yet.
+func (k *kustomizationRun) snapshot(ctx context.Context) (*core.Snapshot, error) {
+	key := k.k.sourceKey()
+	a, ok := k.repos.artifact(key)
+	if !ok {
+		u := &unstructured.Unstructured{}
+		u.SetGroupVersionKind(flux.GitRepository)
+		if err := k.client.Get(ctx, key, u); err != nil {
+			if apierrors.IsNotFound(err) {
+				return nil, fmt.Errorf("source 'GitRepository/%s' is not there", key)
+			}
+			return nil, fmt.Errorf("get source 'GitRepository/%s': %w", key, err)
+		}
+		if ready := readyMessage(u); ready != "" {
+			return nil, fmt.Errorf("source 'GitRepository/%s' is not ready: %s", key, ready)
+		}
+		return nil, nil
+	}
+	if k.delivery.pin.Revision == "" {
+		return &a.snapshot, nil
+	}
+	req := a.request
+	req.Ref, req.Fetch = SourceRef{Revision: k.delivery.pin.Revision}, false
+	snap, err := k.stages.Sources.Resolve(ctx, req)
+	return &snap, err
+}
+
+// readyMessage is why an object is not ready, and "" where that is not known.
+func readyMessage(u *unstructured.Unstructured) string {
+	list, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+	for _, item := range list {
+		if c, ok := item.(map[string]any); ok && c["type"] == meta.ReadyCondition && c["status"] == "False" {
+			message, _ := c["message"].(string)
+			return message
+		}
+	}
+	return ""
+}
+
+// build renders, and substitutes variables.
+func (k *kustomizationRun) build(ctx context.Context, snap core.Snapshot) (*target, error) {
+	t, err := k.render(ctx, k.delivery, []core.Snapshot{snap})
+	if err != nil {
+		return nil, err
+	}
+	if k.k.Spec.PostBuild == nil {
+		return t, nil
+	}
+	if err := k.substitute(ctx, t); err != nil {
+		return nil, err
+	}
+	t.seal()
+	return t, nil
+}
+
+// substitutesFromObjects says that the result depends on objects of the
+// cluster, and so has to be built each time.
+func (k *kustomizationRun) substitutesFromObjects() bool {
+	return k.k.Spec.PostBuild != nil && len(k.k.Spec.PostBuild.SubstituteFrom) > 0
+}
+
+func (k *kustomizationRun) failBuild(ctx context.Context, err error) (reconcile.Result, error) {
+	var wrong *render.Error
+	if errors.As(err, &wrong) && wrong.Reason == render.PathNotFound {
+		return k.fail(ctx, meta.ArtifactFailedReason, err)
+	}
+	return k.fail(ctx, meta.BuildFailedReason, err)
+}
+
+// apply brings the cluster to t.
+func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Result, error) {
+	options := k.delivery.options
+	options.WaitTimeout = k.k.GetTimeout()
+	options.WaitAtEnd = k.k.Spec.Wait || len(options.HealthChecks) > 0
+	if k.k.Spec.Wait {
+		options.HealthChecks = nil
+	}
+	if options.WaitAtEnd && t.digest != k.deployed {
+		setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionUnknown, meta.ProgressingReason,
+			fmt.Sprintf("Running health checks for revision %s with a timeout of %s", t.revisions[0], options.WaitTimeout))
+		if err := k.writeStatus(ctx, k.status); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	began := time.Now()
+	outcome, err := k.stages.Deployer.Apply(ctx, deploy.Plan{
+		Owner: k.delivery.owner, Objects: copies(t.objects), Inventory: k.inventory(), Options: options,
+		Known: k.stages.Watcher.Known(k.delivery.owner), Revision: t.revision(),
+		Superseded: k.superseded(t),
+	})
+	if ctx.Err() != nil {
+		return reconcile.Result{}, ctx.Err()
+	}
+	k.stats.sync(err)
+	k.setInventory(outcome.Inventory)
+	k.stages.Watcher.Expect(k.delivery.owner, outcome.Inventory)
+	return k.applied(ctx, t, outcome, err, time.Since(began))
+}
+
+// superseded returns what the deployer asks at each safe point: whether the
+// source has moved on to something else, or the Kustomization is withdrawn.
+func (k *kustomizationRun) superseded(t *target) func() bool {
+	return func() bool {
+		news := k.kustoms.wake.peek(k.key)
+		if news.has(specChanged) {
+			return true
+		}
+		a, ok := k.repos.artifact(k.k.sourceKey())
+		return news.has(sourceMoved) && ok && k.delivery.pin.Revision == "" && a.snapshot.Revision != t.revisions[0]
+	}
+}
+
+// applied takes the outcome into the status.
+func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *deploy.Outcome, err error, took time.Duration) (reconcile.Result, error) {
+	revision := t.revisions[0].String()
+	metadata := map[string]string{"revision": revision}
+	if err != nil {
+		k.deployed = ""
+		reason := meta.ReconciliationFailedReason
+		var object *deploy.ObjectError
+		switch {
+		case errors.Is(err, deploy.ErrSuperseded):
+			return reconcile.Result{RequeueAfter: time.Millisecond}, k.writeStatus(ctx, k.status)
+		case errors.As(err, &object) && (object.Reason == deploy.Unhealthy || object.Reason == deploy.Timeout && object.Op == "wait for"):
+			reason = meta.HealthCheckFailedReason
+		case errors.As(err, &object) && object.Op == "prune":
+			reason = meta.PruneFailedReason
+		}
+		k.status.History.Upsert("sha256:"+t.digest, k.now, took, reason, metadata)
+		k.event(k.object, "Warning", reason, explain(err))
+		return k.fail(ctx, reason, err)
+	}
+	k.failures, k.deployed = 0, t.digest
+	k.heal.synced(time.Now())
+	if k.status.LastAppliedRevision != revision || k.status.History.Latest() == nil {
+		k.status.History.Upsert("sha256:"+t.digest, k.now, took, meta.ReconciliationSucceededReason, metadata)
+		k.event(k.object, "Normal", meta.ReconciliationSucceededReason, "applied revision "+revision)
+	}
+	message := "Applied revision: " + revision
+	for _, w := range outcome.Warnings {
+		message += "; " + w
+	}
+	return k.succeed(ctx, revision, message)
+}
+
+// succeed writes that it is ready, and wakes who waited for that.
+func (k *kustomizationRun) succeed(ctx context.Context, revision, message string) (reconcile.Result, error) {
+	k.status.LastAppliedRevision = revision
+	k.status.ObservedGeneration = k.k.Generation
+	k.status.LastHandledReconcileAt = k.asked
+	setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionTrue, meta.ReconciliationSucceededReason, message)
+	if k.k.Spec.Wait {
+		apimeta.SetStatusCondition(&k.status.Conditions, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionTrue,
+			Reason: meta.SucceededReason, Message: "Health check passed", ObservedGeneration: k.k.Generation})
+	}
+	changed := k.status.LastAppliedRevision != k.k.Status.LastAppliedRevision || !apimeta.IsStatusConditionTrue(k.k.Status.Conditions, meta.ReadyCondition)
+	if err := k.writeStatus(ctx, k.status); err != nil {
+		return reconcile.Result{}, err
+	}
+	if changed {
+		k.kustoms.wakeDependents(kustomDep(k.key), specChanged)
+	}
+	return reconcile.Result{RequeueAfter: jitter(max(k.k.Spec.Interval.Duration, time.Second))}, nil
+}
+
+// fail writes what is wrong; what was applied stays.
+func (k *kustomizationRun) fail(ctx context.Context, reason string, err error) (reconcile.Result, error) {
+	k.failures++
+	k.status.ObservedGeneration = k.k.Generation
+	k.status.LastHandledReconcileAt = k.asked
+	var refused *SpecError
+	stalled := errors.As(err, &refused)
+	if stalled {
+		setStalled(&k.status.Conditions, k.k.Generation, reason, explain(err))
+	} else {
+		setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionFalse, reason, explain(err))
+	}
+	if reason == meta.HealthCheckFailedReason {
+		apimeta.SetStatusCondition(&k.status.Conditions, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionFalse,
+			Reason: reason, Message: explain(err), ObservedGeneration: k.k.Generation})
+	}
+	if err := k.writeStatus(ctx, k.status); err != nil {
+		return reconcile.Result{}, err
+	}
+	if stalled {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{RequeueAfter: jitter(max(k.k.GetRetryInterval(), time.Second))}, nil
+}

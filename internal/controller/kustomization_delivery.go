@@ -1,0 +1,166 @@
+package controller
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/kustomize"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-cd/fairway/api/flux"
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/render"
+)
+
+// unsupportedKustomization are the fields of a Kustomization that we know and
+// do not do.
+var unsupportedKustomization = map[string]string{
+	"spec.decryption":            "decryption is not supported yet",
+	"spec.kubeConfig":            "other clusters are not supported",
+	"spec.serviceAccountName":    "impersonation is not supported yet",
+	"spec.healthCheckExprs":      "health check expressions are not supported yet",
+	"spec.buildMetadata":         "build metadata is not supported",
+	"spec.ignore":                "ignore rules are not supported yet",
+	"spec.dependsOn.*.readyExpr": "ready expressions are not supported yet",
+}
+
+// kustomizationObject is a Kustomization with the fields of older versions.
+type kustomizationObject struct {
+	kustomizev1.Kustomization
+	spec flux.KustomizationSpec
+}
+
+// readKustomization reads the object, strictly; see readApplication.
+func readKustomization(u *unstructured.Unstructured) (*kustomizationObject, error) {
+	k := &kustomizationObject{}
+	refused, err := readObject(u, &k.ObjectMeta, &k.spec, &k.Status)
+	if err != nil {
+		return k, err
+	}
+	k.Spec = k.spec.KustomizationSpec
+	refuseUnsupported(u.Object, unsupportedKustomization, refused)
+	return k, refused.orNil()
+}
+
+// readObject reads metadata, spec and status of a Flux object; the spec
+// strictly.
+func readObject(u *unstructured.Unstructured, meta, spec, status any) (*SpecError, error) {
+	refused := &SpecError{}
+	for field, into := range map[string]any{"metadata": meta, "spec": spec, "status": status} {
+		data, err := json.Marshal(u.Object[field])
+		if err != nil {
+			return refused, fmt.Errorf("encode %s: %w", field, err)
+		}
+		if err := decodeStrict(data, field, into); err != nil && field == "spec" {
+			refused.Fields = append(refused.Fields, err.(*SpecError).Fields...)
+		}
+	}
+	return refused, nil
+}
+
+// sourceKey is the GitRepository that the Kustomization is made of.
+func (k *kustomizationObject) sourceKey() types.NamespacedName {
+	ns := k.Spec.SourceRef.Namespace
+	if ns == "" {
+		ns = k.Namespace
+	}
+	return types.NamespacedName{Namespace: ns, Name: k.Spec.SourceRef.Name}
+}
+
+// kustomizationDelivery is the model of the Kustomization. Its source is not
+// resolved by URL: the GitRepository's artifact is. The error is a *SpecError.
+func kustomizationDelivery(k *kustomizationObject) (*delivery, error) {
+	refused := &SpecError{}
+	if kind := k.Spec.SourceRef.Kind; kind != sourcev1.GitRepositoryKind {
+		refused.add("spec.sourceRef.kind", "%q is not supported; want %s", kind, sourcev1.GitRepositoryKind)
+	}
+	dir := path.Clean("./" + strings.TrimPrefix(k.Spec.Path, "/"))
+	if dir == ".." || strings.HasPrefix(dir, "../") {
+		refused.add("spec.path", "%q leaves the repository", k.Spec.Path)
+	}
+	req := &render.Request{Path: dir, Tool: render.Kustomize, Kustomize: fluxKustomizeOptions(k, refused)}
+	d := &delivery{
+		owner:   core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name},
+		sources: []source{{render: req}},
+		options: kustomizationOptions(k),
+		pin:     readPin(k.Annotations),
+	}
+	spec := k.spec
+	// When and how often changes nothing of what is delivered.
+	spec.RetryInterval, spec.Timeout, spec.DependsOn, spec.Suspend = nil, nil, nil, false
+	spec.Interval.Duration = 0
+	d.params = digest(spec)
+	return d, refused.orNil()
+}
+
+func kustomizationOptions(k *kustomizationObject) deploy.Options {
+	o := deploy.Options{
+		Prune: k.Spec.Prune,
+		Force: k.Spec.Force,
+		// An empty directory prunes everything in Flux.
+		AllowEmpty: true,
+	}
+	for _, c := range k.Spec.HealthChecks {
+		gv := strings.Split(c.APIVersion, "/")
+		ref := core.ObjectRef{Version: gv[len(gv)-1], Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}
+		if len(gv) == 2 {
+			ref.Group = gv[0]
+		}
+		if ref.Namespace == "" {
+			ref.Namespace = k.Namespace
+		}
+		o.HealthChecks = append(o.HealthChecks, ref)
+	}
+	return o
+}
+
+func fluxKustomizeOptions(k *kustomizationObject, refused *SpecError) render.KustomizeOptions {
+	o := render.KustomizeOptions{
+		Generate:                true,
+		NamePrefix:              k.Spec.NamePrefix,
+		NameSuffix:              k.Spec.NameSuffix,
+		Namespace:               k.Spec.TargetNamespace,
+		Components:              k.Spec.Components,
+		IgnoreMissingComponents: k.Spec.IgnoreMissingComponents,
+	}
+	if m := k.Spec.CommonMetadata; m != nil {
+		o.MetadataLabels, o.MetadataAnnotations = m.Labels, m.Annotations
+	}
+	for _, i := range k.Spec.Images {
+		o.Images = append(o.Images, render.KustomizeImage{Name: i.Name, NewName: i.NewName, NewTag: i.NewTag, Digest: i.Digest})
+	}
+	for _, p := range k.Spec.Patches {
+		o.Patches = append(o.Patches, render.KustomizePatch{Patch: p.Patch, Target: fluxTarget(p.Target)})
+	}
+	return legacyPatches(k, o, refused)
+}
+
+// legacyPatches adds v1beta2's two older ways of patching.
+func legacyPatches(k *kustomizationObject, o render.KustomizeOptions, refused *SpecError) render.KustomizeOptions {
+	for _, p := range k.spec.PatchesStrategicMerge {
+		o.Patches = append(o.Patches, render.KustomizePatch{Patch: string(p.Raw)})
+	}
+	for i, p := range k.spec.PatchesJSON6902 {
+		ops, err := json.Marshal(p.Patch)
+		if err != nil {
+			refused.add(indexed("spec.patchesJson6902", i), "%v", err)
+			continue
+		}
+		o.Patches = append(o.Patches, render.KustomizePatch{Patch: string(ops), Target: fluxTarget(&p.Target)})
+	}
+	return o
+}
+
+func fluxTarget(t *kustomize.Selector) *render.KustomizeTarget {
+	if t == nil {
+		return nil
+	}
+	return &render.KustomizeTarget{Group: t.Group, Version: t.Version, Kind: t.Kind, Namespace: t.Namespace, Name: t.Name,
+		AnnotationSelector: t.AnnotationSelector, LabelSelector: t.LabelSelector}
+}

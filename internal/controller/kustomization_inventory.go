@@ -1,0 +1,138 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/drift"
+)
+
+// Flux writes an object's identity as NAMESPACE_NAME_GROUP_KIND, with ":" in
+// a name (of RBAC objects) as "__" (cli-utils' object.ObjMetadata).
+const (
+	inventorySeparator = "_"
+	inventoryColon     = "__"
+)
+
+// inventoryID is the identity as Flux writes it.
+func inventoryID(r core.ObjectRef) string {
+	return strings.Join([]string{r.Namespace, strings.ReplaceAll(r.Name, ":", inventoryColon), r.Group, r.Kind}, inventorySeparator)
+}
+
+// parseInventoryID reads it; false is for what is none.
+func parseInventoryID(id, version string) (core.ObjectRef, bool) {
+	namespace, rest, ok1 := strings.Cut(id, inventorySeparator)
+	i := strings.LastIndex(rest, inventorySeparator)
+	if !ok1 || i < 0 {
+		return core.ObjectRef{}, false
+	}
+	rest, kind := rest[:i], rest[i+1:]
+	i = strings.LastIndex(rest, inventorySeparator)
+	if i < 0 || kind == "" || rest[:i] == "" {
+		return core.ObjectRef{}, false
+	}
+	name := strings.ReplaceAll(rest[:i], inventoryColon, ":")
+	return core.ObjectRef{Group: rest[i+1:], Version: version, Kind: kind, Namespace: namespace, Name: name}, true
+}
+
+// inventory is what was applied, as the status has it.
+func (k *kustomizationRun) inventory() []core.ObjectRef {
+	if k.status.Inventory == nil {
+		return nil
+	}
+	var refs []core.ObjectRef
+	for _, e := range k.status.Inventory.Entries {
+		if ref, ok := parseInventoryID(e.ID, e.Version); ok {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
+func (k *kustomizationRun) setInventory(refs []core.ObjectRef) {
+	k.status.Inventory = &kustomizev1.ResourceInventory{Entries: []kustomizev1.ResourceRef{}}
+	for _, r := range refs {
+		k.status.Inventory.Entries = append(k.status.Inventory.Entries, kustomizev1.ResourceRef{ID: inventoryID(r), Version: r.Version})
+	}
+}
+
+// observe heals what the watch has seen to have drifted. Flux does so once an
+// interval; we do when it happens.
+func (k *kustomizationRun) observe(ctx context.Context) (reconcile.Result, error) {
+	var lost []drift.ObjectState
+	for _, s := range k.stages.Watcher.State(k.delivery.owner) {
+		if s.Drift != drift.None && s.TakenBy == nil {
+			lost = append(lost, s)
+		}
+	}
+	revision := k.target.revisions[0].String()
+	if len(lost) == 0 {
+		k.heal.synced(k.now)
+		return k.succeed(ctx, revision, k.readyText(revision))
+	}
+	if wait := k.heal.drifted(k.now); wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	k.heal.healed(k.now)
+	plan := deploy.Plan{Owner: k.delivery.owner, Objects: copies(k.target.objects), Inventory: k.inventory(), Options: k.delivery.options}
+	for _, s := range lost {
+		plan.Only = append(plan.Only, s.Ref)
+	}
+	_, err := k.stages.Deployer.Apply(ctx, plan)
+	if ctx.Err() != nil {
+		return reconcile.Result{}, ctx.Err()
+	}
+	if err != nil {
+		k.deployed = ""
+		return k.fail(ctx, meta.ReconciliationFailedReason, err)
+	}
+	k.stats.heals.Inc()
+	k.event(k.object, "Normal", "Healed", healed(lost))
+	return k.succeed(ctx, revision, k.readyText(revision))
+}
+
+// readyText keeps the message of an apply of this revision, which may hold
+// warnings.
+func (k *kustomizationRun) readyText(revision string) string {
+	message := "Applied revision: " + revision
+	for _, c := range k.status.Conditions {
+		if c.Type == meta.ReadyCondition && c.Status == metav1.ConditionTrue && strings.HasPrefix(c.Message, message) {
+			return c.Message
+		}
+	}
+	return message
+}
+
+// deletionWait bounds how long a deletion waits for what it deletes.
+const deletionWait = 2 * time.Minute
+
+// finalize deletes what a deleted Kustomization owns, as its policy says.
+func (k *kustomizationRun) finalize(ctx context.Context) (reconcile.Result, error) {
+	policy := k.k.GetDeletionPolicy()
+	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination ||
+		policy == kustomizev1.DeletionPolicyMirrorPrune && k.k.Spec.Prune
+	owner := k.kustoms.owner(k.key)
+	if remove && !k.k.Spec.Suspend {
+		d := deploy.Deletion{Owner: owner, Inventory: k.inventory(), Propagation: "background"}
+		if policy == kustomizev1.DeletionPolicyWaitForTermination {
+			d.Wait = k.k.GetTimeout()
+		}
+		if _, err := k.stages.Deployer.Delete(ctx, d); err != nil {
+			if ctx.Err() != nil {
+				return reconcile.Result{}, ctx.Err()
+			}
+			return k.fail(ctx, meta.PruneFailedReason, fmt.Errorf("delete what was applied: %w", err))
+		}
+	}
+	k.stages.Watcher.Forget(owner)
+	return reconcile.Result{}, k.removeFinalizer(ctx)
+}

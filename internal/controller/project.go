@@ -1,0 +1,210 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gobwas/glob"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// ProjectError says that an Application's project does not permit something,
+// or cannot be held.
+type ProjectError struct{ Project, Problem string }
+
+func (e *ProjectError) Error() string { return fmt.Sprintf("project %q %s", e.Project, e.Problem) }
+
+// unsupportedProject are limits that we do not hold yet. An Application of a
+// project that has one is refused: to deliver as if there were none would be
+// worse.
+var unsupportedProject = map[string]string{
+	"spec.syncWindows":                     "sync windows are not supported yet",
+	"spec.signatureKeys":                   "signature keys are not supported yet",
+	"spec.destinationServiceAccounts":      "impersonation is not supported yet",
+	"spec.permitOnlyProjectScopedClusters": "project-scoped clusters are not supported",
+}
+
+func projectName(app *argo.Application) string {
+	if app.Spec.Project == "" {
+		return argo.DefaultProject
+	}
+	return app.Spec.Project
+}
+
+// project returns the Application's project. Projects live where Argo CD's do,
+// in the namespace of Applications; one called default is made there if it is
+// not. The error is a *ProjectError, or one of the API server.
+func (e *Engine) project(ctx context.Context, app *argo.Application) (*argo.AppProject, error) {
+	key := types.NamespacedName{Namespace: e.opts.ArgoNamespace, Name: projectName(app)}
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(argo.GroupVersion.WithKind(argo.AppProjectKind))
+	err := e.client.Get(ctx, key, u)
+	if apierrors.IsNotFound(err) && key.Name == argo.DefaultProject {
+		u, err = e.createDefaultProject(ctx, key)
+	}
+	if apierrors.IsNotFound(err) {
+		return nil, &ProjectError{key.Name, "is not there in namespace " + key.Namespace}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get project %s: %w", key, err)
+	}
+	p, err := readProject(u)
+	if err != nil {
+		return nil, &ProjectError{key.Name, err.Error()}
+	}
+	if app.Namespace != e.opts.ArgoNamespace && !matchAny(p.Spec.SourceNamespaces, app.Namespace) {
+		return nil, &ProjectError{key.Name, fmt.Sprintf("does not permit Applications in namespace %q: it is not in spec.sourceNamespaces", app.Namespace)}
+	}
+	return p, nil
+}
+
+func readProject(u *unstructured.Unstructured) (*argo.AppProject, error) {
+	p := &argo.AppProject{}
+	refused, err := readObject(u, &p.ObjectMeta, &p.Spec, &p.Status)
+	if err != nil {
+		return nil, err
+	}
+	refuseUnsupported(u.Object, unsupportedProject, refused)
+	return p, refused.orNil()
+}
+
+// createDefaultProject makes the project that permits everything, as Argo CD
+// does when it starts.
+func (e *Engine) createDefaultProject(ctx context.Context, key types.NamespacedName) (*unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{Object: map[string]any{
+		"metadata": map[string]any{"name": key.Name, "namespace": key.Namespace},
+		"spec": map[string]any{
+			"sourceRepos":              []any{"*"},
+			"destinations":             []any{map[string]any{"server": "*", "namespace": "*"}},
+			"clusterResourceWhitelist": []any{map[string]any{"group": "*", "kind": "*"}},
+		},
+	}}
+	u.SetGroupVersionKind(argo.GroupVersion.WithKind(argo.AppProjectKind))
+	err := e.client.Create(ctx, u)
+	if apierrors.IsAlreadyExists(err) {
+		err = e.reader.Get(ctx, key, u)
+	}
+	return u, err
+}
+
+// permitted says whether the project lets the Application deliver t.
+func (a *applicationRun) permitted(ctx context.Context, t *target) error {
+	p, err := a.project(ctx, a.app)
+	if err != nil {
+		return err
+	}
+	for _, url := range a.delivery.urls() {
+		if !permitsSource(p, url) {
+			return &ProjectError{p.Name, fmt.Sprintf("does not permit the source %s", url)}
+		}
+	}
+	if dest := a.app.Spec.Destination.Namespace; !permitsDestination(p, dest) {
+		return &ProjectError{p.Name, fmt.Sprintf("does not permit the destination namespace %q", dest)}
+	}
+	for _, o := range t.objects {
+		if err := a.permitsObject(p, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// permitsObject holds the object against the project's kinds and namespaces. A
+// kind that is not known yet is taken for namespaced if it names a namespace.
+func (a *applicationRun) permitsObject(p *argo.AppProject, o *unstructured.Unstructured) error {
+	gk := o.GroupVersionKind().GroupKind()
+	namespaced := o.GetNamespace() != ""
+	if m, err := a.client.RESTMapper().RESTMapping(gk, o.GroupVersionKind().Version); err == nil {
+		namespaced = m.Scope.Name() == meta.RESTScopeNameNamespace
+	}
+	ref := refOf(o)
+	if !namespaced {
+		if !clusterKindPermitted(p, ref) {
+			return &ProjectError{p.Name, fmt.Sprintf("does not permit the cluster-scoped %s", ref)}
+		}
+		return nil
+	}
+	if ns := o.GetNamespace(); ns != "" && !permitsDestination(p, ns) {
+		return &ProjectError{p.Name, fmt.Sprintf("does not permit the namespace of %s", ref)}
+	}
+	if matchKind(p.Spec.NamespaceResourceBlacklist, ref) ||
+		len(p.Spec.NamespaceResourceWhitelist) > 0 && !matchKind(p.Spec.NamespaceResourceWhitelist, ref) {
+		return &ProjectError{p.Name, fmt.Sprintf("does not permit the kind of %s", ref)}
+	}
+	return nil
+}
+
+func clusterKindPermitted(p *argo.AppProject, ref core.ObjectRef) bool {
+	match := func(list []argo.ClusterResourceRestriction) bool {
+		return slices.ContainsFunc(list, func(r argo.ClusterResourceRestriction) bool {
+			return matches(r.Group, ref.Group) && matches(r.Kind, ref.Kind) && (r.Name == "" || matches(r.Name, ref.Name))
+		})
+	}
+	return match(p.Spec.ClusterResourceWhitelist) && !match(p.Spec.ClusterResourceBlacklist)
+}
+
+func matchKind(list []metav1.GroupKind, ref core.ObjectRef) bool {
+	return slices.ContainsFunc(list, func(gk metav1.GroupKind) bool {
+		return matches(gk.Group, ref.Group) && matches(gk.Kind, ref.Kind)
+	})
+}
+
+// permitsSource: some pattern matches, and none that begins with "!" does.
+func permitsSource(p *argo.AppProject, url string) bool {
+	permitted := false
+	for _, pattern := range p.Spec.SourceRepos {
+		if denied, ok := strings.CutPrefix(pattern, "!"); ok {
+			if matches(normalURL(denied), normalURL(url)) {
+				return false
+			}
+			continue
+		}
+		permitted = permitted || pattern == "*" || matches(normalURL(pattern), normalURL(url))
+	}
+	return permitted
+}
+
+// permitsDestination: the same for namespaces of this cluster.
+func permitsDestination(p *argo.AppProject, namespace string) bool {
+	permitted := false
+	for _, d := range p.Spec.Destinations {
+		denied, isDenied := strings.CutPrefix(d.Namespace, "!")
+		here := thisCluster(d)
+		switch {
+		case isDenied && here && matches(denied, namespace):
+			return false
+		case !isDenied && here && matches(d.Namespace, namespace):
+			permitted = true
+		}
+	}
+	return permitted
+}
+
+// thisCluster says whether the destination's server or name is this cluster's.
+// A denied server ("!…") permits nothing here.
+func thisCluster(d argo.ApplicationDestination) bool {
+	if d.Server != "" {
+		return matches(d.Server, argo.InClusterServer)
+	}
+	return d.Name != "" && matches(d.Name, argo.InClusterName)
+}
+
+func matchAny(patterns []string, s string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, s) })
+}
+
+// matches says whether the glob matches, as Argo CD's do: "*" crosses "/". A
+// pattern that is none matches nothing.
+func matches(pattern, s string) bool {
+	g, err := glob.Compile(pattern)
+	return err == nil && g.Match(s)
+}

@@ -1,0 +1,119 @@
+package controller
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+// memory is what is remembered of a delivery between its reconciles. It only
+// saves work: all of it is found again where it is lost.
+type memory struct {
+	// written is the object as we last wrote it: the cache may still hold an
+	// older one.
+	written atomic.Pointer[unstructured.Unstructured]
+	// target is what was last rendered, and deployed the digest of the target
+	// that was last compared or applied without an error.
+	target   *target
+	deployed string
+	heal     healBackoff
+	// polled is when external repositories were last asked, failures how many
+	// reconciles in a row have failed.
+	polled   time.Time
+	failures int
+}
+
+// target is what is wanted: revisions, and the objects that they render to.
+type target struct {
+	// digest is of the objects and of what else was asked for.
+	digest    string
+	objects   []*unstructured.Unstructured
+	revisions []core.Revision
+	params    string
+	tools     []string
+	warnings  []string
+	// repeated are objects that more than one source has.
+	repeated []core.ObjectRef
+	// images are those of the objects' containers.
+	images []string
+}
+
+// revision is the commit of the only source, or "".
+func (t *target) revision() string {
+	if len(t.revisions) != 1 {
+		return ""
+	}
+	return t.revisions[0].Commit
+}
+
+// commits are those of all sources.
+func (t *target) commits() []string {
+	out := make([]string, len(t.revisions))
+	for i, r := range t.revisions {
+		out[i] = r.Commit
+	}
+	return out
+}
+
+// memories are those of one kind.
+type memories struct {
+	mu sync.Mutex
+	by map[types.NamespacedName]*memory
+}
+
+func newMemories() *memories { return &memories{by: map[types.NamespacedName]*memory{}} }
+
+// of returns the object's. Only the reconcile of the object, of which there is
+// one at a time, may use it.
+func (m *memories) of(key types.NamespacedName) *memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.by[key] == nil {
+		m.by[key] = &memory{}
+	}
+	return m.by[key]
+}
+
+// peek returns what is newer, the object in the cache or the one that we last
+// wrote, without making a memory.
+func (m *memories) peek(key types.NamespacedName, cached *unstructured.Unstructured) *unstructured.Unstructured {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if known := m.by[key]; known != nil {
+		return newer(known.written.Load(), cached)
+	}
+	return cached
+}
+
+func (m *memories) forget(key types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.by, key)
+}
+
+// newest returns what is newer, the object in the cache or the one that we
+// wrote last.
+func (m *memory) newest(cached *unstructured.Unstructured) *unstructured.Unstructured {
+	return newer(m.written.Load(), cached)
+}
+
+// newer returns the newer one of ours and the cache's. Since Kubernetes 1.35
+// resource versions of one resource compare as numbers (KEP-5504); where they
+// do not parse, the cache is right.
+func newer(ours, cached *unstructured.Unstructured) *unstructured.Unstructured {
+	if ours == nil || ours.GetUID() != cached.GetUID() {
+		return cached
+	}
+	a, err1 := strconv.ParseUint(ours.GetResourceVersion(), 10, 64)
+	b, err2 := strconv.ParseUint(cached.GetResourceVersion(), 10, 64)
+	if err1 != nil || err2 != nil || b >= a {
+		return cached
+	}
+	return ours.DeepCopy()
+}

@@ -1,0 +1,55 @@
+package controller
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairway-cd/fairway/internal/deploy"
+)
+
+// stats are what can be measured of the engine.
+type stats struct {
+	syncs      *prometheus.CounterVec
+	heals      prometheus.Counter
+	standsBack *prometheus.GaugeVec
+}
+
+// newStats makes the metrics and registers them. A second engine of the
+// process, as tests have it, counts into the same ones.
+func newStats(r prometheus.Registerer) (*stats, error) {
+	syncs, err1 := registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fairway_syncs_total", Help: "Syncs that have ended, by result.",
+	}, []string{"result"}))
+	heals, err2 := registered(r, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "fairway_heals_total", Help: "Times that drifted objects were applied again.",
+	}))
+	standsBack, err3 := registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "fairway_stands_back", Help: "1 while another controller of the dialect is active.",
+	}, []string{"dialect"}))
+	return &stats{syncs, heals, standsBack}, errors.Join(err1, err2, err3)
+}
+
+// registered registers c, or returns the one that is registered already.
+func registered[C prometheus.Collector](r prometheus.Registerer, c C) (C, error) {
+	err := r.Register(c)
+	var already prometheus.AlreadyRegisteredError
+	if errors.As(err, &already) {
+		if existing, ok := already.ExistingCollector.(C); ok {
+			return existing, nil
+		}
+	}
+	return c, err
+}
+
+// sync counts one that ended with err.
+func (s *stats) sync(err error) {
+	result := "succeeded"
+	switch {
+	case errors.Is(err, deploy.ErrSuperseded):
+		result = "superseded"
+	case err != nil:
+		result = "failed"
+	}
+	s.syncs.WithLabelValues(result).Inc()
+}

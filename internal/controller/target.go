@@ -1,0 +1,149 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/render"
+)
+
+// sourceError says that a source is not to be had.
+type sourceError struct {
+	URL, Revision string
+	Err           error
+}
+
+func (e *sourceError) Error() string {
+	at := e.Revision
+	if at == "" {
+		at = "HEAD"
+	}
+	return fmt.Sprintf("%s at %s: %v", e.URL, at, e.Err)
+}
+
+func (e *sourceError) Unwrap() error { return e.Err }
+
+// resolve returns the trees of the delivery's sources, in their order.
+// revisions, where not empty, are in place of the sources' own.
+func (e *Engine) resolve(ctx context.Context, d *delivery, revisions []string, fetch bool) ([]core.Snapshot, error) {
+	snaps := make([]core.Snapshot, len(d.sources))
+	for i, s := range d.sources {
+		req := s.from
+		req.Fetch = fetch
+		if i < len(revisions) && revisions[i] != "" {
+			req.Ref = SourceRef{Revision: revisions[i]}
+		}
+		var err error
+		if req.Auth.Empty() {
+			if req.Auth, err = e.repositoryAuth(ctx, req.URL); err != nil {
+				return nil, &sourceError{req.URL, req.Ref.Revision, err}
+			}
+		}
+		if snaps[i], err = e.stages.Sources.Resolve(ctx, req); err != nil {
+			return nil, &sourceError{req.URL, req.Ref.Revision, err}
+		}
+	}
+	return snaps, nil
+}
+
+// render renders the delivery's sources as they are in snaps.
+func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot) (*target, error) {
+	t := &target{params: d.params}
+	refs := map[string]core.Tree{}
+	for i, s := range d.sources {
+		t.revisions = append(t.revisions, snaps[i].Revision)
+		if s.name != "" {
+			refs[s.name] = snaps[i].Tree
+		}
+	}
+	for i, s := range d.sources {
+		if s.render == nil {
+			continue
+		}
+		req := *s.render
+		req.Tree, req.Refs = snaps[i].Tree, refs
+		res, err := e.stages.Renderer.Render(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		t.tools = append(t.tools, string(res.Tool))
+		t.warnings = append(t.warnings, res.Warnings...)
+		t.add(res)
+	}
+	t.images = imagesOf(t.objects)
+	t.seal()
+	return t, nil
+}
+
+// seal gives the target its digest.
+func (t *target) seal() { t.digest = digest([]any{t.params, t.objects}) }
+
+// add takes the objects in. An object that an earlier source has too is
+// replaced, with a warning, as Argo CD does it.
+func (t *target) add(res *render.Result) {
+	at := make(map[core.ObjectRef]int, len(t.objects))
+	for i, o := range t.objects {
+		at[refOf(o).Key()] = i
+	}
+	for _, o := range res.Objects {
+		o = o.DeepCopy()
+		key := refOf(o).Key()
+		if i, there := at[key]; there && o.GetName() != "" {
+			t.repeated = append(t.repeated, refOf(o))
+			t.objects[i] = o
+			continue
+		}
+		at[key] = len(t.objects)
+		t.objects = append(t.objects, o)
+	}
+}
+
+// refOf names the object.
+func refOf(o *unstructured.Unstructured) core.ObjectRef {
+	gvk := o.GroupVersionKind()
+	return core.ObjectRef{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// same says whether the target is of these parameters and revisions.
+func (t *target) same(d *delivery, snaps []core.Snapshot) bool {
+	if t == nil || t.params != d.params || len(t.revisions) != len(snaps) {
+		return false
+	}
+	for i, s := range snaps {
+		if t.revisions[i] != s.Revision {
+			return false
+		}
+	}
+	return true
+}
+
+// imagesOf are the images of the objects' containers, sorted.
+func imagesOf(objects []*unstructured.Unstructured) []string {
+	set := map[string]struct{}{}
+	for _, o := range objects {
+		for _, path := range [][]string{
+			{"spec"}, {"spec", "template", "spec"}, {"spec", "jobTemplate", "spec", "template", "spec"},
+		} {
+			for _, field := range []string{"containers", "initContainers"} {
+				// Slices without a copy: nothing is changed.
+				value, _, _ := unstructured.NestedFieldNoCopy(o.Object, append(slices.Clone(path), field)...)
+				containers, _ := value.([]any)
+				for _, c := range containers {
+					m, _ := c.(map[string]any)
+					if image, _ := m["image"].(string); strings.TrimSpace(image) != "" {
+						set[image] = struct{}{}
+					}
+				}
+			}
+		}
+	}
+	if len(set) == 0 {
+		return nil
+	}
+	return sortedKeys(set)
+}

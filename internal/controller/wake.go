@@ -1,0 +1,82 @@
+package controller
+
+import (
+	"context"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	ctrlsource "sigs.k8s.io/controller-runtime/pkg/source"
+)
+
+// reason is a set of what has happened to an object since it was last
+// reconciled. A reconcile does what its reasons need, and no more.
+type reason uint8
+
+const (
+	// sourceMoved: a reference of a repository that it reads has moved.
+	sourceMoved reason = 1 << iota
+	// drifted: one of its objects has drifted, come back or changed its health.
+	drifted
+	// specChanged: the object itself, or what it depends on, has changed.
+	specChanged
+	// timerFired: it asked to be looked at again.
+	timerFired
+)
+
+func (r reason) has(other reason) bool { return r&other != 0 }
+
+// waker hands out the wake-ups of one kind. It puts straight into the
+// controller's work queue, with no rate limit and no channel between.
+type waker struct {
+	mu      sync.Mutex
+	queue   workqueue.TypedRateLimitingInterface[reconcile.Request]
+	pending map[types.NamespacedName]reason
+}
+
+func newWaker() *waker { return &waker{pending: map[types.NamespacedName]reason{}} }
+
+// source is what the controller watches. What was woken before it was started
+// is queued at once.
+func (w *waker) source() ctrlsource.Source {
+	return ctrlsource.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.queue = q
+		for key := range w.pending {
+			q.Add(reconcile.Request{NamespacedName: key})
+		}
+		return nil
+	})
+}
+
+// wake queues the object for r.
+func (w *waker) wake(key types.NamespacedName, r reason) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pending[key] |= r
+	if w.queue != nil {
+		w.queue.Add(reconcile.Request{NamespacedName: key})
+	}
+}
+
+// take returns what has happened to the object, and forgets it. Nothing
+// noted means that the queue itself asked: a timer or a retry.
+func (w *waker) take(key types.NamespacedName) reason {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r, ok := w.pending[key]
+	delete(w.pending, key)
+	if !ok {
+		return timerFired
+	}
+	return r
+}
+
+// peek returns what has happened since the last take.
+func (w *waker) peek(key types.NamespacedName) reason {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pending[key]
+}
