@@ -37,6 +37,8 @@ func runControlPlane(args []string) int {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// A second signal ends the process at once: no data are lost by that.
+	context.AfterFunc(ctx, stop)
 	err := controlplane.Run(ctx, options)
 	if err == nil {
 		return 0

@@ -22,8 +22,8 @@ const serviceAccountIssuer = "https://kubernetes.default.svc.cluster.local"
 const unreachableAddress = "192.0.2.1"
 
 // newAPIServer prepares the API server on a socket that is open already. Call
-// it before the other parts are prepared: it settles the feature gates, which
-// they share.
+// it before the other parts are prepared: it settles the feature gates and the
+// log, which they share.
 func newAPIServer(ctx context.Context, o *Options, c *credentials, listener net.Listener) (func(context.Context) error, error) {
 	server := apioptions.NewServerRunOptions()
 	if err := parseFlags(server.Flags(), apiServerFlags(o, c)); err != nil {
@@ -31,6 +31,9 @@ func newAPIServer(ctx context.Context, o *Options, c *credentials, listener net.
 	}
 	if err := server.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
 		return nil, fmt.Errorf("API server: setting feature gates: %w", err)
+	}
+	if err := applyLogging(o.Verbosity); err != nil {
+		return nil, err
 	}
 	server.SecureServing.Listener = listener
 	completed, err := server.Complete(ctx)

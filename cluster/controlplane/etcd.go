@@ -27,8 +27,14 @@ const (
 	etcdDefragMegabytes = 64
 )
 
+// etcd is a running etcd of one member.
+type etcd struct {
+	*embed.Etcd
+	level zap.AtomicLevel
+}
+
 // startEtcd starts etcd with its data in dir and waits until it serves.
-func startEtcd(ctx context.Context, dir string, noFsync bool) (*embed.Etcd, error) {
+func startEtcd(ctx context.Context, dir string, noFsync bool) (*etcd, error) {
 	config := embed.NewConfig()
 	config.Name = clusterName
 	config.Dir = dir
@@ -47,26 +53,35 @@ func startEtcd(ctx context.Context, dir string, noFsync bool) (*embed.Etcd, erro
 	// Unset it means that every request is worth a warning.
 	config.WarningUnaryRequestDuration = time.Second
 	config.WarningApplyDuration = time.Second
-	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcdLogger())
+	level := zap.NewAtomicLevelAt(zap.WarnLevel)
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcdLogger(level))
 
 	server, err := embed.StartEtcd(config)
 	if err != nil {
 		return nil, fmt.Errorf("starting etcd: %w", err)
 	}
+	e := &etcd{server, level}
 	select {
-	case <-server.Server.ReadyNotify():
-		return server, nil
-	case err := <-server.Err():
-		server.Close()
+	case <-e.Server.ReadyNotify():
+		return e, nil
+	case err := <-e.Err():
+		e.stop()
 		return nil, fmt.Errorf("starting etcd: %w", err)
 	case <-ctx.Done():
-		server.Close()
+		e.stop()
 		return nil, ctx.Err()
 	}
 }
 
-func etcdLogger() *zap.Logger {
+// stop ends etcd. It closes the sockets under its own servers and reports each
+// of them as an error, which nobody needs to read.
+func (e *etcd) stop() {
+	e.level.SetLevel(zap.FatalLevel)
+	e.Close()
+}
+
+func etcdLogger(level zap.AtomicLevel) *zap.Logger {
 	encoder := zap.NewProductionEncoderConfig()
 	encoder.EncodeTime = zapcore.ISO8601TimeEncoder
-	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(encoder), zapcore.Lock(os.Stderr), zap.WarnLevel)).Named("etcd")
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(encoder), zapcore.Lock(os.Stderr), level)).Named("etcd")
 }

@@ -12,11 +12,14 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cd/fairway/cluster/pki"
 )
+
+const acceptRetryDelay = 10 * time.Millisecond
 
 // multiListener is one listener at several addresses, since the API server
 // takes one. Its own address is the first.
@@ -65,19 +68,6 @@ func (m *multiListener) Add(ctx context.Context, address netip.AddrPort) error {
 	return nil
 }
 
-// Remove stops listening at an address; connections stay. The first address
-// stays, too.
-func (m *multiListener) Remove(address netip.AddrPort) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l, ok := m.listeners[address]
-	if !ok || l == m.first {
-		return nil
-	}
-	delete(m.listeners, address)
-	return l.Close()
-}
-
 func (m *multiListener) accept(l net.Listener) {
 	for {
 		conn, err := l.Accept()
@@ -85,8 +75,9 @@ func (m *multiListener) accept(l net.Listener) {
 			return
 		}
 		if err != nil {
-			// As net/http has it: out of file descriptors, or the client is
-			// gone already. The next one may be luckier.
+			// Out of file descriptors, or the client is gone already. Like
+			// net/http: wait a little, the next one may be luckier.
+			time.Sleep(acceptRetryDelay)
 			continue
 		}
 		select {
@@ -142,10 +133,14 @@ func addrPort(l net.Listener) netip.AddrPort {
 
 // freebind lets a socket listen at an address that no interface has yet (see
 // ip(7), IP_FREEBIND). It takes no privilege.
-func freebind(_, _ string, conn syscall.RawConn) error {
+func freebind(network, _ string, conn syscall.RawConn) error {
+	level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
+	if network == "tcp6" {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+	}
 	var err error
 	controlErr := conn.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+		err = unix.SetsockoptInt(int(fd), level, option, 1)
 	})
 	return errors.Join(controlErr, err)
 }

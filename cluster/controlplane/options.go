@@ -40,6 +40,8 @@ type Options struct {
 	UnsafeNoFsync bool
 	// ReadyFile, where set, gets the same line as standard output.
 	ReadyFile string
+	// Verbosity is klog's; below 0 only errors are logged.
+	Verbosity int
 	// DieWithParent stops the control plane when its parent process ends.
 	DieWithParent bool
 }
@@ -53,6 +55,7 @@ func NewOptions() *Options {
 		NodeCIDRMask: 24,
 		KwokNodes:    1,
 		KwokTaint:    KwokTaintAuto,
+		Verbosity:    -1,
 	}
 }
 
@@ -70,6 +73,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&o.KwokTaint, "kwok-taint", "taint simulated nodes against ordinary pods: always, never, or auto (while there is a real node)")
 	fs.BoolVar(&o.UnsafeNoFsync, "unsafe-no-fsync", o.UnsafeNoFsync, "let etcd forget on a power cut; for tests")
 	fs.StringVar(&o.ReadyFile, "ready-file", o.ReadyFile, "write the line about readiness to this file, too")
+	fs.IntVar(&o.Verbosity, "v", o.Verbosity, "verbosity of the log as in Kubernetes; -1: errors only")
 	fs.BoolVar(&o.DieWithParent, "die-with-parent", o.DieWithParent, "stop when the parent process ends")
 }
 

@@ -16,14 +16,10 @@ import (
 	"runtime/debug"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/embed"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/klog/v2"
-
-	utilfeature "k8s.io/apiserver/pkg/util/feature"
 )
 
 const (
@@ -50,8 +46,8 @@ func Run(ctx context.Context, o *Options) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(o.Data, 0o700); err != nil {
-		return fmt.Errorf("making the data directory: %w", err)
+	if err := makePrivate(o.Data); err != nil {
+		return err
 	}
 	lock, err := lockData(o.Data)
 	if err != nil {
@@ -73,6 +69,18 @@ func Run(ctx context.Context, o *Options) error {
 	return p.wait(ctx)
 }
 
+// makePrivate makes a directory that only this user may enter: what etcd
+// serves in there asks nobody for a name.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the data directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("keeping others out of the data directory: %w", err)
+	}
+	return nil
+}
+
 // plane is one running control plane.
 type plane struct {
 	options     *Options
@@ -81,7 +89,7 @@ type plane struct {
 	client      kubernetes.Interface
 
 	listener    *multiListener
-	etcd        *embed.Etcd
+	etcd        *etcd
 	apiServer   *part
 	controllers []*part
 }
@@ -138,9 +146,6 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 	}
 	run, err := newAPIServer(ctx, p.options, p.credentials, p.listener)
 	if err != nil {
-		return err
-	}
-	if err := applyLogging(); err != nil {
 		return err
 	}
 	p.apiServer = startPart("API server", run)
@@ -231,7 +236,7 @@ func (p *plane) stop() {
 		p.listener.Close()
 	}
 	if p.etcd != nil {
-		p.etcd.Close()
+		p.etcd.stop()
 	}
 }
 
@@ -240,23 +245,13 @@ func adminClient(kubeconfig string) (kubernetes.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the administrator's kubeconfig: %w", err)
 	}
-	config.QPS = -1
+	config.QPS = -1 // no limit
 	rest.AddUserAgent(config, "fairway-cluster")
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("making the administrator's client: %w", err)
 	}
 	return client, nil
-}
-
-// applyLogging settles klog for all components: once, as it refuses a change.
-func applyLogging() error {
-	rest.SetDefaultWarningHandler(rest.NoWarnings{})
-	config := logsapi.NewLoggingConfiguration()
-	if err := logsapi.ValidateAndApply(config, utilfeature.DefaultFeatureGate); err != nil {
-		return fmt.Errorf("setting up logging: %w", err)
-	}
-	return nil
 }
 
 // tuneMemory gives back what starting took. GOGC, where set, is left alone.
