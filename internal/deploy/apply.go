@@ -255,6 +255,7 @@ func (r *run) store(ctx context.Context, it *item, res *ObjectResult) {
 		it.err = objectError("apply", it.ref, err)
 		return
 	}
+	r.answered(live)
 	it.live, res.Live = live, live
 }
 

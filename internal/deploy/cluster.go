@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
@@ -16,6 +17,7 @@ type Cluster struct {
 	tracking    mark.Tracking
 	health      health.Func
 	concurrency int
+	answered    func(*unstructured.Unstructured)
 }
 
 var _ Deployer = (*Cluster)(nil)
@@ -34,6 +36,14 @@ func WithHealth(f health.Func) Option { return func(c *Cluster) { c.health = f }
 // default is 16.
 func WithConcurrency(n int) Option { return func(c *Cluster) { c.concurrency = n } }
 
+// WithAnswered sets what is called with each object that the API server has
+// answered to a write, from many goroutines: drift.Cluster.Observe, so that
+// the watch does not lag behind an apply. It must not keep or change the
+// object.
+func WithAnswered(f func(*unstructured.Unstructured)) Option {
+	return func(c *Cluster) { c.answered = f }
+}
+
 // New returns a deployer that works on the client's cluster.
 func New(client *kube.Client, opts ...Option) *Cluster {
 	c := &Cluster{
@@ -41,6 +51,7 @@ func New(client *kube.Client, opts ...Option) *Cluster {
 		tracking:    mark.Tracking{ArgoNamespace: "argocd"},
 		health:      health.Of,
 		concurrency: 16,
+		answered:    func(*unstructured.Unstructured) {},
 	}
 	for _, o := range opts {
 		o(c)

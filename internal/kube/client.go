@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
@@ -17,8 +18,9 @@ import (
 
 // Client reads and writes objects of any kind. It is safe for concurrent use.
 type Client struct {
-	dynamic dynamic.Interface
-	mapper  meta.RESTMapper
+	dynamic  dynamic.Interface
+	metadata metadata.Interface
+	mapper   meta.RESTMapper
 }
 
 // New returns a client for the cluster of cfg, which is not changed. Requests
@@ -35,13 +37,17 @@ func New(cfg *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the client of the API server: %w", err)
 	}
+	md, err := metadata.NewForConfigAndClient(metadata.ConfigFor(cfg), http)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the client of the API server: %w", err)
+	}
 	// Asks the API server only for what it was not asked yet, and again where
 	// there was no match.
 	mapper, err := apiutil.NewDynamicRESTMapper(cfg, http)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the discovery of kinds: %w", err)
 	}
-	return &Client{dynamic: dyn, mapper: mapper}, nil
+	return &Client{dynamic: dyn, metadata: md, mapper: mapper}, nil
 }
 
 // Mapping returns the resource of a kind. A kind that the cluster does not
@@ -73,9 +79,9 @@ func (c *Client) In(m *meta.RESTMapping, namespace string) dynamic.ResourceInter
 	return c.dynamic.Resource(m.Resource)
 }
 
-// All returns the resource of a mapping in all namespaces.
-func (c *Client) All(m *meta.RESTMapping) dynamic.ResourceInterface {
-	return c.dynamic.Resource(m.Resource)
+// Metadata returns the metadata of a mapping's objects in all namespaces.
+func (c *Client) Metadata(m *meta.RESTMapping) metadata.ResourceInterface {
+	return c.metadata.Resource(m.Resource)
 }
 
 // For returns where an object is, or would be.

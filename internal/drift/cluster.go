@@ -1,0 +1,257 @@
+package drift
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/health"
+	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/mark"
+)
+
+// Cluster is the Watcher of one cluster.
+type Cluster struct {
+	client   *kube.Client
+	tracking mark.Tracking
+	health   health.Func
+	resync   time.Duration
+	missed   func(core.ObjectRef)
+
+	changes chan core.Owner
+	// start wakes Run where a kind is to be watched that is not yet.
+	start chan struct{}
+
+	mu sync.Mutex
+	// kinds are watched, by group and kind.
+	kinds map[groupKind]*kind
+	// expected are the owners' objects, and watchers the owners of an object.
+	expected map[core.Owner][]core.ObjectRef
+	watchers map[core.ObjectRef][]core.Owner
+	// interned has a list for each set of owners that was ever seen.
+	interned map[string]*owners
+	queue    queue
+}
+
+var _ Watcher = (*Cluster)(nil)
+
+type groupKind struct{ group, kind string }
+
+func groupKindOf(ref core.ObjectRef) groupKind { return groupKind{ref.Group, ref.Kind} }
+
+// Option changes a Cluster's defaults.
+type Option func(*Cluster)
+
+// WithTracking says how objects are tracked. The default has Argo CD's
+// namespace be "argocd".
+func WithTracking(t mark.Tracking) Option { return func(c *Cluster) { c.tracking = t } }
+
+// WithHealth sets how healthy an object is. The default is health.Of.
+func WithHealth(f health.Func) Option { return func(c *Cluster) { c.health = f } }
+
+// WithResync sets how often everything is listed to find out what the watches
+// missed, and what is called for each object of which they had missed
+// something. The default is every 10 minutes, and nothing is called. 0 is
+// never.
+func WithResync(every time.Duration, missed func(core.ObjectRef)) Option {
+	return func(c *Cluster) { c.resync, c.missed = every, missed }
+}
+
+// New returns a watcher of the client's cluster.
+func New(client *kube.Client, opts ...Option) *Cluster {
+	c := &Cluster{
+		client:   client,
+		tracking: mark.Tracking{ArgoNamespace: "argocd"},
+		health:   health.Of,
+		resync:   10 * time.Minute,
+		missed:   func(core.ObjectRef) {},
+		changes:  make(chan core.Owner),
+		start:    make(chan struct{}, 1),
+		kinds:    map[groupKind]*kind{},
+		expected: map[core.Owner][]core.ObjectRef{},
+		watchers: map[core.ObjectRef][]core.Owner{},
+		interned: map[string]*owners{},
+		queue:    queue{waiting: map[core.Owner]bool{}, filled: make(chan struct{}, 1)},
+	}
+	for _, o := range opts {
+		o(c)
+	}
+	return c
+}
+
+// Run implements Watcher.
+func (c *Cluster) Run(ctx context.Context) error {
+	parent := ctx
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.announce(ctx) })
+	if c.resync > 0 {
+		g.Go(func() error { return c.resyncs(ctx) })
+	}
+	g.Go(func() error {
+		for {
+			for _, k := range c.unstarted() {
+				g.Go(func() error {
+					c.run(ctx, k)
+					return nil
+				})
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-c.start:
+			}
+		}
+	})
+	if err := g.Wait(); parent.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// Changes implements Watcher.
+func (c *Cluster) Changes() <-chan core.Owner { return c.changes }
+
+// Expect implements Watcher.
+func (c *Cluster) Expect(owner core.Owner, objects []core.ObjectRef) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := map[core.ObjectRef]bool{}
+	for _, ref := range c.expected[owner] {
+		before[ref.Key()] = true
+	}
+	c.forget(owner)
+	if len(objects) == 0 {
+		return
+	}
+	list := make([]core.ObjectRef, len(objects))
+	for i, ref := range objects {
+		list[i] = ref
+		key := ref.Key()
+		c.watchers[key] = append(c.watchers[key], owner)
+		k := c.kinds[groupKindOf(ref)]
+		if k == nil {
+			k = newKind(c, ref)
+			c.kinds[groupKindOf(ref)] = k
+			wake(c.start)
+		}
+		if k.unseen(ref) {
+			// Nobody has shown it: it may have just been made, or be gone.
+			k.confirm(kube.Key{Namespace: ref.Namespace, Name: ref.Name})
+		} else if p := c.find(ref); p != nil && p.drift != None && !before[key] {
+			c.queue.add(owner) // it was so before anybody was to be told
+		}
+	}
+	c.expected[owner] = list
+}
+
+// Observe takes what an API server has answered to a write, which may be ahead
+// of the watch. Without it State and Known would for a moment still tell of
+// before an apply. What is not watched is not taken.
+func (c *Cluster) Observe(obj *unstructured.Unstructured) {
+	gvk := obj.GroupVersionKind()
+	c.mu.Lock()
+	k := c.kinds[groupKind{gvk.Group, gvk.Kind}]
+	c.mu.Unlock()
+	if k != nil && obj.GetLabels()[mark.LabelManaged] == "true" {
+		k.Set(kube.Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}, k.Project(obj))
+	}
+}
+
+// Forget implements Watcher.
+func (c *Cluster) Forget(owner core.Owner) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget(owner)
+}
+
+func (c *Cluster) forget(owner core.Owner) {
+	for _, ref := range c.expected[owner] {
+		key := ref.Key()
+		var rest []core.Owner
+		for _, o := range c.watchers[key] {
+			if o != owner {
+				rest = append(rest, o)
+			}
+		}
+		if len(rest) > 0 {
+			c.watchers[key] = rest
+			continue
+		}
+		delete(c.watchers, key)
+		if k := c.kinds[groupKindOf(ref)]; k != nil {
+			k.dropAbsent(kube.Key{Namespace: ref.Namespace, Name: ref.Name})
+		}
+	}
+	delete(c.expected, owner)
+}
+
+// State implements Watcher.
+func (c *Cluster) State(owner core.Owner) []ObjectState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var states []ObjectState
+	for _, ref := range c.expected[owner] {
+		if p := c.find(ref); p != nil {
+			states = append(states, c.state(owner, ref, p))
+		}
+	}
+	return states
+}
+
+// Known implements Watcher.
+func (c *Cluster) Known(owner core.Owner) func(core.ObjectRef) (mark.Seen, bool) {
+	return func(ref core.ObjectRef) (mark.Seen, bool) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		p := c.find(ref)
+		if p == nil || p.drift != None || p.digest == "" || len(p.owners.list) != 1 || p.owners.list[0] != owner {
+			return mark.Seen{}, false
+		}
+		return mark.Seen{Digest: p.digest, Health: p.health, Message: p.message}, true
+	}
+}
+
+func (c *Cluster) find(ref core.ObjectRef) *projection {
+	k := c.kinds[groupKindOf(ref)]
+	if k == nil {
+		return nil
+	}
+	return k.objects[kube.Key{Namespace: ref.Namespace, Name: ref.Name}]
+}
+
+func (c *Cluster) state(owner core.Owner, ref core.ObjectRef, p *projection) ObjectState {
+	s := ObjectState{Ref: ref, Drift: p.drift, Health: p.health, Message: p.message, By: p.by}
+	if n := len(p.owners.list); n > 0 && !p.owners.has(owner) {
+		s.Drift, s.TakenBy = None, &p.owners.list[n-1]
+	}
+	return s
+}
+
+// intern keeps one list for all objects that have the same owners.
+func (c *Cluster) intern(list []core.Owner) *owners {
+	var key strings.Builder
+	for _, o := range list {
+		fmt.Fprintf(&key, "%s/%s/%s/%s ", o.Dialect, o.Kind, o.Namespace, o.Name)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.interned[key.String()]
+	if o == nil {
+		o = &owners{list: list}
+		c.interned[key.String()] = o
+	}
+	return o
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

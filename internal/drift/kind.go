@@ -1,0 +1,262 @@
+package drift
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/mark"
+)
+
+// confirmers is how many objects of a kind are asked for at a time.
+const confirmers = 4
+
+// retryPause is the time to the next try where the API server did not answer,
+// or does not know the kind.
+const retryPause = 2 * time.Second
+
+// kind is the watch of one kind, and what it has shown. All but its loops is
+// guarded by the Cluster's mutex.
+type kind struct {
+	cluster *Cluster
+	ref     core.ObjectRef // the kind's group, version and kind
+	objects map[kube.Key]*projection
+	// synced: the watch has shown all that there is.
+	synced  bool
+	started bool
+	// doubts are the objects that are to be asked for, asked those of which the
+	// answer is awaited. What the watch shows meanwhile is newer than that.
+	doubts, asked map[kube.Key]bool
+	doubted       chan struct{}
+}
+
+var _ kube.Sink[*projection] = (*kind)(nil)
+
+func newKind(c *Cluster, ref core.ObjectRef) *kind {
+	return &kind{
+		cluster: c, ref: core.ObjectRef{Group: ref.Group, Version: ref.Version, Kind: ref.Kind},
+		objects: map[kube.Key]*projection{}, doubts: map[kube.Key]bool{}, asked: map[kube.Key]bool{}, doubted: make(chan struct{}, 1),
+	}
+}
+
+// unstarted returns the kinds that nobody watches yet, and counts them as
+// watched.
+func (c *Cluster) unstarted() []*kind {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []*kind
+	for _, k := range c.kinds {
+		if !k.started {
+			k.started = true
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
+// run watches a kind until ctx ends.
+func (c *Cluster) run(ctx context.Context, k *kind) {
+	m := c.mapping(ctx, k)
+	if m == nil {
+		return
+	}
+	var loops sync.WaitGroup
+	for range confirmers {
+		loops.Go(func() { k.confirms(ctx, m) })
+	}
+	kube.Follow(ctx, c.client, kube.Scope{Mapping: m, Labels: mark.Selector}, k)
+	loops.Wait()
+}
+
+// mapping waits for the kind to be there.
+func (c *Cluster) mapping(ctx context.Context, k *kind) *meta.RESTMapping {
+	for {
+		m, err := c.client.Mapping(k.ref.GroupVersionKind())
+		if err == nil {
+			return m
+		}
+		slog.WarnContext(ctx, "a kind cannot be watched yet", "group", k.ref.Group, "kind", k.ref.Kind, "error", err)
+		if !pause(ctx, retryPause) {
+			return nil
+		}
+	}
+}
+
+// Project implements kube.Sink.
+func (k *kind) Project(obj *unstructured.Unstructured) *projection { return k.cluster.project(obj) }
+
+// Set implements kube.Sink.
+func (k *kind) Set(key kube.Key, p *projection) {
+	k.cluster.mu.Lock()
+	defer k.cluster.mu.Unlock()
+	k.set(key, p)
+}
+
+// Delete implements kube.Sink. That an object does not match the selector any
+// more looks the same as its end, so it is asked for.
+func (k *kind) Delete(key kube.Key) {
+	k.cluster.mu.Lock()
+	defer k.cluster.mu.Unlock()
+	if len(k.cluster.watchers[k.key(key)]) == 0 {
+		delete(k.objects, key)
+		return
+	}
+	k.confirm(key)
+}
+
+// Replace implements kube.Sink.
+func (k *kind) Replace(all map[kube.Key]*projection) {
+	k.cluster.mu.Lock()
+	defer k.cluster.mu.Unlock()
+	k.synced = true
+	for key, p := range all {
+		k.set(key, p)
+	}
+	for key := range k.objects {
+		if all[key] != nil {
+			continue
+		}
+		if len(k.cluster.watchers[k.key(key)]) == 0 {
+			delete(k.objects, key)
+			continue
+		}
+		k.confirm(key)
+	}
+	for ref := range k.cluster.watchers {
+		key := kube.Key{Namespace: ref.Namespace, Name: ref.Name}
+		if ref.Group == k.ref.Group && ref.Kind == k.ref.Kind && all[key] == nil {
+			k.confirm(key)
+		}
+	}
+}
+
+// set takes a newer projection, and announces those to whom it is news.
+func (k *kind) set(key kube.Key, p *projection) {
+	old := k.objects[key]
+	if old != nil && p.version < old.version && old.drift != Deleted {
+		return
+	}
+	k.objects[key] = p
+	delete(k.doubts, key)
+	delete(k.asked, key)
+	if old != nil && old.drift == p.drift && old.by == p.by && old.health == p.health &&
+		old.message == p.message && old.owners == p.owners {
+		return
+	}
+	if old == nil && p.drift == None && p.health == core.Healthy {
+		return // just what its owner expects
+	}
+	for _, owner := range k.cluster.watchers[k.key(key)] {
+		k.cluster.queue.add(owner)
+	}
+}
+
+func (k *kind) key(key kube.Key) core.ObjectRef {
+	return core.ObjectRef{Group: k.ref.Group, Kind: k.ref.Kind, Namespace: key.Namespace, Name: key.Name}
+}
+
+// unseen says whether a synced watch does not show the object.
+func (k *kind) unseen(ref core.ObjectRef) bool {
+	p := k.objects[kube.Key{Namespace: ref.Namespace, Name: ref.Name}]
+	return k.synced && (p == nil || p.drift == Deleted)
+}
+
+// dropAbsent forgets that an object is gone, when nobody expects it any more.
+func (k *kind) dropAbsent(key kube.Key) {
+	if p := k.objects[key]; p != nil && p.drift == Deleted {
+		delete(k.objects, key)
+	}
+}
+
+func (k *kind) confirm(key kube.Key) {
+	k.doubts[key] = true
+	wake(k.doubted)
+}
+
+// confirms asks for the objects in doubt.
+func (k *kind) confirms(ctx context.Context, m *meta.RESTMapping) {
+	for {
+		key, ok := k.takeDoubt()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-k.doubted:
+			}
+			continue
+		}
+		wake(k.doubted) // for the other confirmers
+		obj, err := k.cluster.client.In(m, key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+		switch {
+		case err == nil:
+			k.Set(key, k.cluster.project(obj))
+		case apierrors.IsNotFound(err):
+			k.gone(key)
+		case ctx.Err() != nil:
+			return
+		default:
+			slog.WarnContext(ctx, "an object that left the watch cannot be asked for", "object", k.key(key).String(), "error", err)
+			if !pause(ctx, retryPause) {
+				return
+			}
+			k.cluster.mu.Lock()
+			k.confirm(key)
+			k.cluster.mu.Unlock()
+		}
+	}
+}
+
+func (k *kind) takeDoubt() (kube.Key, bool) {
+	k.cluster.mu.Lock()
+	defer k.cluster.mu.Unlock()
+	for key := range k.doubts {
+		delete(k.doubts, key)
+		k.asked[key] = true
+		return key, true
+	}
+	return kube.Key{}, false
+}
+
+// absent is what is known of an object that is gone.
+var absent = projection{drift: Deleted, health: core.Missing, message: "is not there", owners: &owners{}}
+
+// gone notes the end of an object. It has no resource version: one that is
+// made anew is always news.
+func (k *kind) gone(key kube.Key) {
+	k.cluster.mu.Lock()
+	defer k.cluster.mu.Unlock()
+	if !k.asked[key] {
+		return
+	}
+	delete(k.asked, key)
+	if len(k.cluster.watchers[k.key(key)]) == 0 {
+		delete(k.objects, key)
+		return
+	}
+	if old := k.objects[key]; old == nil || old.drift != Deleted {
+		k.objects[key] = &absent
+		for _, owner := range k.cluster.watchers[k.key(key)] {
+			k.cluster.queue.add(owner)
+		}
+	}
+}
+
+// pause returns false where ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

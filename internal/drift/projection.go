@@ -1,0 +1,83 @@
+package drift
+
+import (
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/mark"
+)
+
+// projection is what is kept of an object.
+type projection struct {
+	version uint64 // the resource version
+	digest  string // of the manifest that was applied; "" where that is not known
+	drift   Drift
+	by      string
+	health  core.Health
+	message string
+	// owners are those who track it; nearly always one, and shared by all
+	// objects of theirs.
+	owners *owners
+}
+
+type owners struct{ list []core.Owner }
+
+func (o *owners) has(owner core.Owner) bool {
+	for _, x := range o.list {
+		if x == owner {
+			return true
+		}
+	}
+	return false
+}
+
+// project reduces an object. It is called as the object is decoded and keeps
+// nothing of it.
+func (c *Cluster) project(obj *unstructured.Unstructured) *projection {
+	list := c.tracking.Read(obj)
+	p := &projection{owners: c.intern(list)}
+	p.version, _ = strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	if applied, ok := mark.ReadApplied(obj); ok {
+		p.digest = applied.Digest
+	}
+	dialect := core.ArgoCD
+	if len(list) > 0 {
+		dialect = list[0].Dialect
+	}
+	p.health, p.message = c.health(dialect, obj)
+	p.drift, p.by = judge(dialect, obj)
+	return p
+}
+
+// judge says whether an object is as it was applied, and who changed it. All
+// that it takes is in the object.
+func judge(d core.Dialect, obj *unstructured.Unstructured) (Drift, string) {
+	if d == core.Flux && leave(obj) {
+		return None, ""
+	}
+	ignored := mark.ReadIgnored(obj)
+	applied, ok := mark.ReadApplied(obj)
+	if !ok || applied.Owned != mark.Owned(obj, ignored) || obj.GetLabels()[mark.LabelManaged] != "true" {
+		by := mark.LastManager(obj)
+		for _, m := range ignored.Managers {
+			if ok && m == by {
+				return None, ""
+			}
+		}
+		return Modified, by
+	}
+	// Nobody has touched our fields, but somebody has delivered fields of
+	// their own, which the dialect would take away again.
+	if by := mark.HasPredecessor(d, obj); by != "" {
+		return Modified, by
+	}
+	return None, ""
+}
+
+// leave says that somebody has told Flux to leave the object alone.
+func leave(obj *unstructured.Unstructured) bool {
+	return strings.EqualFold(mark.FluxSetting(obj, "reconcile"), "disabled") || strings.EqualFold(mark.FluxSetting(obj, "ssa"), "ignore")
+}
