@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -157,9 +158,10 @@ func (s *Store) Mirrors(context.Context) ([]string, error) {
 // uses it or there is something to remember.
 type gate struct {
 	turn chan struct{} // holds one token
-	// The rest belongs to who has the token.
+	// last belongs to who has the token.
 	last fetched
-	auth *Auth
+	// auth is what worked last.
+	auth atomic.Pointer[Auth]
 }
 
 // fetched is how the last fetch went.
@@ -218,7 +220,7 @@ func (s *Store) fetch(ctx context.Context, u remote, auth Auth, extra string) ([
 		g.last = fetched{started: started, print: print, updates: updates, err: err}
 	}
 	if err == nil {
-		g.auth = &auth
+		g.auth.Store(&auth)
 	}
 	return updates, err
 }

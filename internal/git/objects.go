@@ -61,6 +61,20 @@ var errAmbiguous = errors.New("the short name is ambiguous")
 // "^{commit}" or the like behind it. The caller has made sure that spec is
 // nothing else. Errors: errNoObject, errAmbiguous, *core.TooLargeError.
 func (p *objectPool) read(ctx context.Context, dir, spec string, limit int64) (object, error) {
+	return p.ask(ctx, dir, func(r *objectReader) (object, error) { return r.contents(spec, limit) })
+}
+
+// kind returns what the object is that a hash names. Errors: errNoObject.
+func (p *objectPool) kind(ctx context.Context, dir, hash string) (string, error) {
+	obj, err := p.ask(ctx, dir, func(r *objectReader) (object, error) {
+		obj, _, err := r.header("info", hash)
+		r.broken = err != nil && !errors.Is(err, errNoObject)
+		return obj, err
+	})
+	return obj.kind, err
+}
+
+func (p *objectPool) ask(ctx context.Context, dir string, question func(*objectReader) (object, error)) (object, error) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
@@ -72,8 +86,9 @@ func (p *objectPool) read(ctx context.Context, dir, spec string, limit int64) (o
 		return object{}, err
 	}
 	stop := context.AfterFunc(ctx, r.kill)
-	obj, err := r.contents(spec, limit)
+	obj, err := question(r)
 	if !stop() {
+		r.broken = true
 		r.close()
 		return object{}, ctx.Err()
 	}
@@ -185,42 +200,53 @@ func startReader(git *program, dir string) (*objectReader, error) {
 	return &objectReader{dir: dir, cmd: cmd, in: in, out: bufio.NewReaderSize(out, 64<<10)}, nil
 }
 
-// contents asks for one object. git-cat-file(1), BATCH OUTPUT:
-// "HASH SP KIND SP SIZE LF CONTENTS LF", or "SPEC SP missing LF".
-func (r *objectReader) contents(spec string, limit int64) (object, error) {
+// header asks for an object and reads the first line of the answer.
+// git-cat-file(1), BATCH OUTPUT: "HASH SP KIND SP SIZE LF", or "SPEC SP missing
+// LF".
+func (r *objectReader) header(verb, spec string) (obj object, size int64, err error) {
 	r.broken = true
-	if _, err := fmt.Fprintf(r.in, "contents %s\n", spec); err != nil {
-		return object{}, fmt.Errorf("asking git cat-file: %w", err)
+	if _, err := fmt.Fprintf(r.in, "%s %s\n", verb, spec); err != nil {
+		return object{}, 0, fmt.Errorf("asking git cat-file: %w", err)
 	}
 	line, err := r.out.ReadString('\n')
 	if err != nil {
-		return object{}, fmt.Errorf("reading from git cat-file: %w", err)
+		return object{}, 0, fmt.Errorf("reading from git cat-file: %w", err)
 	}
 	fields := strings.Fields(line)
 	switch {
 	case len(fields) == 2 && fields[1] == "missing":
 		r.broken = false
-		return object{}, errNoObject
+		return object{}, 0, errNoObject
 	case len(fields) == 2 && fields[1] == "ambiguous":
 		r.broken = false
-		return object{}, errAmbiguous
+		return object{}, 0, errAmbiguous
 	case len(fields) != 3:
-		return object{}, fmt.Errorf("git cat-file answered %q", oneLine(line))
+		return object{}, 0, fmt.Errorf("git cat-file answered %q", oneLine(line))
 	}
-	size, err := strconv.ParseInt(fields[2], 10, 64)
+	size, err = strconv.ParseInt(fields[2], 10, 64)
 	if err != nil {
-		return object{}, fmt.Errorf("git cat-file answered %q", oneLine(line))
+		return object{}, 0, fmt.Errorf("git cat-file answered %q", oneLine(line))
+	}
+	return object{hash: fields[0], kind: fields[1]}, size, nil
+}
+
+// contents asks for an object and what is in it.
+func (r *objectReader) contents(spec string, limit int64) (object, error) {
+	obj, size, err := r.header("contents", spec)
+	if err != nil {
+		return object{}, err
 	}
 	if size > limit {
 		// Skipping it would take as long as reading it: the process goes.
-		return object{}, &core.TooLargeError{What: "object " + fields[0], Size: size, Limit: limit}
+		return object{}, &core.TooLargeError{What: "object " + obj.hash, Size: size, Limit: limit}
 	}
 	data := make([]byte, size+1)
 	if _, err := io.ReadFull(r.out, data); err != nil {
 		return object{}, fmt.Errorf("reading from git cat-file: %w", err)
 	}
 	r.broken = false
-	return object{hash: fields[0], kind: fields[1], data: data[:size]}, nil
+	obj.data = data[:size]
+	return obj, nil
 }
 
 func (r *objectReader) kill() { _ = r.cmd.Process.Kill() }

@@ -30,6 +30,10 @@ type Options struct {
 	// object that stands for it. An error refuses the push; it is asked again
 	// after a crash, so that what exists is no error.
 	Create func(ctx context.Context, user core.User, name core.Name) error
+	// Announced is called when a webhook brings news of a mirror whose
+	// credentials are not known since the start, so that who has them can call
+	// Fetch.
+	Announced func(url string)
 	// HomeRepository is the one meant by a URL without a name ("/git").
 	HomeRepository core.Name
 	// Bases are the URLs at which Handler is reached, such as
@@ -94,6 +98,11 @@ type Store struct {
 	rules   *Rules
 	bases   atomic.Pointer[[]string]
 
+	// ctx ends with Close; background counts what runs under it.
+	ctx        context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+
 	mu   sync.Mutex
 	open map[string]*repository // by directory
 	// gates are those of mirrors, by directory.
@@ -145,6 +154,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		git: git, lock: lock, rules: rules, objects: newObjectPool(git), trees: newTreeCache(treeCacheBytes),
 		outbox: newOutbox(opts.Deliver, opts.Logger), open: map[string]*repository{}, gates: map[string]*gate{}, key: key,
 	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.SetBases(opts.Bases...)
 	// What a crash left half made or half removed.
 	for _, sub := range []string{"trash", "tmp"} {
@@ -187,6 +197,8 @@ func (s *Store) Rules() *Rules { return s.rules }
 
 // Close ends the processes that read objects and lets go of the directory.
 func (s *Store) Close() error {
+	s.cancel()
+	s.background.Wait()
 	s.objects.close()
 	s.lock.release()
 	return nil
