@@ -21,6 +21,7 @@ func commands() []command {
 	return []command{
 		{"control-plane", "etcd, API server, controllers, scheduler and simulated nodes", runControlPlane},
 		{"node", "the real node: containerd, kubelet and kube-proxy in namespaces of their own", runNode},
+		{"image", "make an image archive out of static programs, without Docker", runImage},
 		{"kubelet", "the kubelet, its arguments as they are", runKubelet},
 		{"kube-proxy", "kube-proxy, its arguments as they are", runKubeProxy},
 		{"kubectl", "kubectl, its arguments as they are", runKubectl},

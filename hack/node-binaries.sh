@@ -13,7 +13,7 @@ fi
 
 out=bin/node
 stamp=$out/.stamp
-wanted=$(cat hack/node-binaries.sh hack/node/go.mod hack/node/go.sum hack/node/*/*.go /usr/local/go/VERSION 2>/dev/null | sha256sum)
+wanted=$({ go version; cat hack/node-binaries.sh hack/node/go.mod hack/node/go.sum hack/node/*/*.go; } | sha256sum)
 [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && exit 0
 
 for need in gcc:gcc /usr/include/seccomp.h:libseccomp-dev; do
