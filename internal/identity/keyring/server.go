@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Server is the address of a Fairway server: scheme, host and port.
@@ -37,7 +39,7 @@ func ParseServer(text string) (Server, error) {
 		full = "//" + text
 	}
 	u, err := url.Parse(full)
-	if err != nil || u.Hostname() == "" || strings.ContainsAny(u.Host, " '\"\\\n") {
+	if err != nil || !isHost(u.Hostname()) {
 		return refuse("not an address", form)
 	}
 	if u.User != nil {
@@ -62,6 +64,15 @@ func ParseServer(text string) (Server, error) {
 		}
 	}
 	return Server{scheme: u.Scheme, host: host}, nil
+}
+
+// isHost says whether s is an IP address without a zone, or a DNS name. More is
+// not needed, and this is made part of git's configuration and of file names.
+func isHost(s string) bool {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.Zone() == ""
+	}
+	return len(validation.IsDNS1123Subdomain(strings.ToLower(s))) == 0
 }
 
 func isLoopback(host string) bool {
