@@ -10,7 +10,6 @@ export GOTOOLCHAIN := local
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/fairway-cd/fairway/internal/app.Version=$(VERSION)
-DATA := $(if $(FAIRWAY_DATA),--data $(FAIRWAY_DATA),)
 GO_SOURCES := $(shell find cmd internal api -name '*.go' -not -name '*_test.go' 2>/dev/null)
 CLUSTER_SOURCES := $(shell find cluster -name '*.go' -not -name '*_test.go' 2>/dev/null) cluster/go.mod cluster/go.sum
 
@@ -40,16 +39,16 @@ bin/fairway-cluster: $(CLUSTER_SOURCES)
 
 .PHONY: up
 up: build ## Build, start everything, deploy the demo, say where it is
-	@bin/fairway $(DATA) up >/dev/null
+	@bin/fairway up >/dev/null
 	@hack/demo.sh
 
 .PHONY: down
 down: ## Stop everything; the data stay
-	@if [ -x bin/fairway ]; then bin/fairway $(DATA) down; fi
+	@if [ -x bin/fairway ]; then bin/fairway down; fi
 
 .PHONY: clean
 clean: down ## Stop everything and remove the data and what was built
-	@if [ -x bin/fairway ]; then bin/fairway $(DATA) down --purge; fi
+	@if [ -x bin/fairway ]; then bin/fairway down --purge; fi
 	rm -rf bin bench.json
 
 .PHONY: test

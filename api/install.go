@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fairway-cd/fairway/api/fairway"
 )
 
 //go:embed crds/*.yaml
@@ -25,15 +27,33 @@ var crds embed.FS
 // "fairway". What has it not is somebody else's and is not touched.
 const LabelManagedBy = "app.kubernetes.io/managed-by"
 
-// Definitions are the CustomResourceDefinitions of this package, by name.
+// Definitions are the CustomResourceDefinitions of all our kinds: the
+// dialects', by name, and then those of our own group.
 func Definitions() ([]*apiextensions.CustomResourceDefinition, error) {
-	files, err := fs.Glob(crds, "crds/*.yaml")
+	dialects, err := fs.Sub(crds, "crds")
+	if err != nil {
+		return nil, err
+	}
+	var out []*apiextensions.CustomResourceDefinition
+	for _, dir := range []fs.FS{dialects, fairway.CRDs()} {
+		some, err := definitions(dir)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, some...)
+	}
+	return out, nil
+}
+
+// definitions reads the files of a directory, and marks what is in them as ours.
+func definitions(dir fs.FS) ([]*apiextensions.CustomResourceDefinition, error) {
+	files, err := fs.Glob(dir, "*.yaml")
 	if err != nil {
 		return nil, err
 	}
 	var out []*apiextensions.CustomResourceDefinition
 	for _, file := range files {
-		data, err := crds.ReadFile(file)
+		data, err := fs.ReadFile(dir, file)
 		if err != nil {
 			return nil, err
 		}
@@ -41,6 +61,10 @@ func Definitions() ([]*apiextensions.CustomResourceDefinition, error) {
 		if err := yaml.UnmarshalStrict(data, crd); err != nil {
 			return nil, fmt.Errorf("read %s: %w", file, err)
 		}
+		if crd.Labels == nil {
+			crd.Labels = map[string]string{}
+		}
+		crd.Labels[LabelManagedBy] = "fairway"
 		out = append(out, crd)
 	}
 	return out, nil

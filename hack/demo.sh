@@ -17,7 +17,7 @@ if ! "${fairway[@]}" image inspect "$registry/web-app:v1" >/dev/null 2>&1; then
 	mkdir -p bin/demo
 	go build -ldflags "-s -w" -o bin/demo/web-app ./examples/web-app
 	"${fairway[@]}" image create -t "$registry/web-app:v1" --from scratch \
-		--add bin/demo/web-app:/web-app --entrypoint /web-app --port 8080 --push
+		--add bin/demo/web-app:/web-app --entrypoint /web-app --port 8080
 fi
 
 # The repository. The files name the default port; another is put in its place.

@@ -98,12 +98,16 @@ func (o *Options) complete() error {
 	if o.Port < 0 || o.Port > 65535 {
 		return fmt.Errorf("--port %d is not a port", o.Port)
 	}
-	for _, cidr := range []struct{ flag, value string }{
-		{"--service-cidr", o.ServiceCIDR}, {"--cluster-cidr", o.ClusterCIDR},
-	} {
-		if _, err := netip.ParsePrefix(cidr.value); err != nil {
-			return fmt.Errorf("%s: %w", cidr.flag, err)
-		}
+	if _, err := netip.ParsePrefix(o.ServiceCIDR); err != nil {
+		return fmt.Errorf("--service-cidr: %w", err)
+	}
+	pods, err := netip.ParsePrefix(o.ClusterCIDR)
+	if err != nil {
+		return fmt.Errorf("--cluster-cidr: %w", err)
+	}
+	// The controller manager's own limit: it keeps a bit for each node.
+	if spread := o.NodeCIDRMask - pods.Bits(); spread < 0 || spread > 16 {
+		return fmt.Errorf("--node-cidr-mask-size %d does not divide --cluster-cidr %s: it may be up to 16 more than %d", o.NodeCIDRMask, pods, pods.Bits())
 	}
 	if o.KwokNodes < 0 {
 		return fmt.Errorf("--kwok-nodes %d is negative", o.KwokNodes)

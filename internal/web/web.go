@@ -99,7 +99,7 @@ func Handler(o Options) http.Handler {
 	if err != nil {
 		panic(err) // the directory is compiled in
 	}
-	mux.Handle("GET /", secured(http.FileServerFS(files)))
+	mux.Handle("/", secured(http.FileServerFS(files)))
 	return mux
 }
 

@@ -1,0 +1,19 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-cd/fairway/internal/render"
+)
+
+// newRenderWorkerCommand is what a render pool runs: our own binary, fenced in.
+func newRenderWorkerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    render.WorkerCommand,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return render.ServeWorker(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/fairway-cd/fairway/internal/app"
+)
+
+// globals are the options that every command has.
+type globals struct {
+	// Data is the directory of the instance.
+	Data string
+	// Kubeconfig, where set, is used in place of the instance's.
+	Kubeconfig string
+}
+
+func newRootCommand() *cobra.Command {
+	g := &globals{}
+	root := &cobra.Command{
+		Use:   "fairway",
+		Short: "The safe channel from git push to production",
+		Long: `Fairway is the safe channel from git push to production: a Git server, a
+registry and a GitOps engine for Kubernetes in one program, with no Docker and
+no database.
+
+  fairway up        starts everything, with a Kubernetes of its own
+  fairway status    says where it all is
+  fairway app list  says what is deployed
+
+Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
+2 the command line is wrong.`,
+		Version: app.Version,
+		// So that "fairway --data DIR kubectl …" takes --data for itself.
+		TraverseChildren: true,
+		SilenceUsage:     true,
+		SilenceErrors:    true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
+	flags := root.PersistentFlags()
+	flags.StringVar(&g.Data, "data", app.DefaultData(), "directory of the instance (FAIRWAY_DATA)")
+	root.AddGroup(
+		&cobra.Group{ID: "instance", Title: "The instance:"},
+		&cobra.Group{ID: "delivery", Title: "Delivery:"},
+		&cobra.Group{ID: "store", Title: "Git and images:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("instance", newUpCommand(g), newDownCommand(g), newStatusCommand(g), newUICommand(g), newKubectlCommand(g))
+	root.AddCommand(newServeCommand(g), newCredentialCommand(), newDocsCommand(root), newRenderWorkerCommand())
+	add("store", newRepoCommand(g), newImageCommand(g), newTokenCommand(g), newLoginCommand(g), newLogoutCommand(g))
+	add("delivery")
+	return root
+}
+
+// instance opens the instance that the command line names.
+func (g *globals) instance() (*app.Instance, error) { return app.OpenInstance(g.Data) }
+
+// restConfig is how to reach the Kubernetes API: --kubeconfig, else the
+// instance's where there is one, else KUBECONFIG and ~/.kube/config.
+func (g *globals) restConfig() (*rest.Config, string, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	switch path := g.Kubeconfig; {
+	case path != "":
+		rules.ExplicitPath = path
+	default:
+		if inst, err := g.instance(); err == nil {
+			if _, err := os.Stat(inst.KubeconfigPath()); err == nil {
+				rules.ExplicitPath = inst.KubeconfigPath()
+			}
+		}
+	}
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
+	cfg, err := loader.ClientConfig()
+	if err != nil {
+		if clientcmd.IsEmptyConfig(err) || errors.Is(err, os.ErrNotExist) {
+			return nil, "", withHint(fmt.Errorf("no Kubernetes cluster to talk to: %w", err), "start one with 'fairway up', or name one with --kubeconfig")
+		}
+		return nil, "", fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	namespace, _, err := loader.Namespace()
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	return cfg, namespace, nil
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-cd/fairway/internal/app"
+	"github.com/fairway-cd/fairway/internal/core"
+)
+
+func newServeCommand(g *globals) *cobra.Command {
+	var progressFD int
+	cmd := &cobra.Command{
+		Use:    "serve",
+		Short:  "Run the instance in the foreground",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			inst, err := g.instance()
+			if err != nil {
+				return err
+			}
+			progress, err := app.ProgressWriter(progressFD)
+			if err != nil {
+				return err
+			}
+			slog.SetDefault(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			err = app.NewServer(inst, progress).Run(cmd.Context())
+			if err != nil {
+				step := app.Step{Error: err.Error()}
+				var hinted core.Hinted
+				if errors.As(err, &hinted) {
+					step.Hint = hinted.Hint()
+				}
+				progress(step)
+			}
+			return err
+		},
+	}
+	cmd.Flags().IntVar(&progressFD, "progress-fd", 0, "write the progress of the start to this file descriptor")
+	return cmd
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-cd/fairway/internal/app"
+)
+
+type upOptions struct {
+	*globals
+	port       int
+	listen     []string
+	tlsCert    string
+	tlsKey     string
+	nodes      string
+	kubeconfig string
+	context    bool
+}
+
+func newUpCommand(g *globals) *cobra.Command {
+	o := &upOptions{globals: g}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start the instance: cluster, Git, registry and engine",
+		Long: `Start the instance in the background, and return when it is ready. What runs
+already is left alone. The options are remembered for the next start.
+
+Without --kubeconfig it starts a Kubernetes of its own: a real control plane,
+and a real node where this machine allows one (Linux, root, nft), else
+simulated nodes, on which pods are only reported to run.`,
+		Example: `  fairway up
+  fairway up --nodes kwok
+  fairway up --data ./second --port 8430
+  fairway up --kubeconfig ~/.kube/config`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runUp(cmd, o)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.port, "port", 0, fmt.Sprintf("port of everything (default %d, or the next free one)", app.DefaultPort))
+	f.StringSliceVar(&o.listen, "listen", nil, "further addresses HOST:PORT to listen on; with TLS where not loopback")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate for --listen, PEM (default: generated)")
+	f.StringVar(&o.tlsKey, "tls-key", "", "key for --tls-cert, PEM")
+	f.StringVar(&o.nodes, "nodes", "", "nodes of the embedded cluster: auto, kwok or real (default auto)")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "use the cluster of this kubeconfig and start none")
+	f.BoolVar(&o.context, "context", false, "add a context 'fairway' to your own kubeconfig")
+	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
+	return cmd
+}
+
+func runUp(cmd *cobra.Command, o *upOptions) error {
+	inst, err := o.instance()
+	if err != nil {
+		return err
+	}
+	if err := o.configure(cmd, inst); err != nil {
+		return err
+	}
+	self, err := app.Self()
+	if err != nil {
+		return err
+	}
+	steps := newStepPrinter(cmd.ErrOrStderr())
+	started, err := inst.Start(cmd.Context(), self, steps.step)
+	steps.done(err)
+	if err != nil {
+		return err
+	}
+	if !started {
+		fmt.Fprintln(cmd.ErrOrStderr(), "fairway is up already")
+	}
+	// The server may have chosen what was left open.
+	if inst, err = o.instance(); err != nil {
+		return err
+	}
+	if o.context {
+		if err := inst.AddContext(); err != nil {
+			return err
+		}
+	}
+	status, err := inst.Status(cmd.Context())
+	if err != nil {
+		return err
+	}
+	return printStatus(cmd.OutOrStdout(), status, "")
+}
+
+// configure lays the flags over what the instance remembers.
+func (o *upOptions) configure(cmd *cobra.Command, inst *app.Instance) error {
+	c := &inst.Config
+	before := fmt.Sprint(*c)
+	changed := cmd.Flags().Changed
+	if changed("port") {
+		if o.port < 1 || o.port > 65535 {
+			return &exitError{exitUsage, fmt.Errorf("--port %d: want 1 to 65535", o.port)}
+		}
+		c.Port = o.port
+	}
+	if changed("listen") {
+		c.Listen = o.listen
+	}
+	if changed("tls-cert") {
+		c.TLSCert, c.TLSKey = o.tlsCert, o.tlsKey
+	}
+	if changed("nodes") {
+		switch mode := app.NodeMode(o.nodes); mode {
+		case app.NodesAuto, app.NodesKWOK, app.NodesReal:
+			c.Nodes = mode
+		default:
+			return &exitError{exitUsage, fmt.Errorf("--nodes %q: want auto, kwok or real", o.nodes)}
+		}
+	}
+	if changed("kubeconfig") {
+		if _, err := os.Stat(o.kubeconfig); err != nil {
+			return fmt.Errorf("--kubeconfig: %w", err)
+		}
+		c.Kubeconfig = o.kubeconfig
+	}
+	if before != fmt.Sprint(*c) && inst.Running() {
+		return withHint(fmt.Errorf("the instance runs with other options"), "'fairway down' first")
+	}
+	return nil
+}
+
+// stepPrinter shows each step with the time that it took.
+type stepPrinter struct {
+	w     io.Writer
+	name  string
+	began time.Time
+	start time.Time
+}
+
+func newStepPrinter(w io.Writer) *stepPrinter { return &stepPrinter{w: w, start: time.Now()} }
+
+func (p *stepPrinter) step(s app.Step) {
+	p.finish()
+	p.name, p.began = s.Name, time.Now()
+	if s.Note != "" {
+		fmt.Fprintf(p.w, "  … %s (%s)\n", s.Name, s.Note)
+	}
+}
+
+func (p *stepPrinter) finish() {
+	if p.name != "" {
+		fmt.Fprintf(p.w, "  %5.1fs  %s\n", time.Since(p.began).Seconds(), p.name)
+	}
+	p.name = ""
+}
+
+func (p *stepPrinter) done(err error) {
+	if err == nil {
+		p.finish()
+	}
+}

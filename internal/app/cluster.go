@@ -1,0 +1,157 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// cluster is the Kubernetes that the instance uses: one of its own, or one
+// that was there before.
+type cluster struct {
+	// config is how the server itself reaches the API.
+	config   *rest.Config
+	embedded bool
+	child    *child
+	stopped  func()
+	// plan has no real node where the cluster is not embedded.
+	plan nodePlan
+}
+
+func (c *cluster) pid() int {
+	if c.child == nil {
+		return 0
+	}
+	return c.child.PID()
+}
+
+func (c *cluster) stop() {
+	if c.stopped != nil {
+		c.stopped()
+	}
+}
+
+// clusterStartTimeout is how long the API server may take to be ready: it
+// takes seconds, but on a busy machine with a large store more of them.
+const clusterStartTimeout = 3 * time.Minute
+
+// startCluster connects to the configured cluster, or starts the embedded
+// one, which then runs until stop is called.
+func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
+	if path := s.inst.Config.Kubeconfig; path != "" {
+		s.progress(Step{Name: "connecting to the cluster of " + path})
+		return s.externalCluster(ctx, path)
+	}
+	s.progress(Step{Name: "starting Kubernetes"})
+	program, err := ClusterProgram()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := s.planNode(ctx, program)
+	if err != nil {
+		return nil, err
+	}
+	dir, ready := s.inst.path("cluster"), s.inst.path("run", "cluster-ready")
+	if err := os.RemoveAll(ready); err != nil {
+		return nil, err
+	}
+	failed := make(chan error, 1)
+	c := &child{
+		name: "control plane",
+		args: []string{program, "control-plane", "--data", dir,
+			"--address", "127.0.0.1", "--port", strconv.Itoa(s.inst.Config.ClusterPort),
+			"--ready-file", ready, "--die-with-parent",
+			"--cluster-cidr", plan.ClusterCIDR, "--service-cidr", plan.ServiceCIDR},
+		logPath:     s.inst.logName("cluster.log"),
+		stopTimeout: 20 * time.Second,
+		exited:      tell(failed),
+	}
+	if plan.real {
+		c.args = append(c.args, "--also-listen", plan.HostAddress, "--advertise-address", plan.HostAddress)
+	}
+	cl := &cluster{embedded: true, child: c, plan: plan}
+	cl.stopped = runInBackground(base, c.Run)
+	if err := waitFile(ctx, ready, failed); err != nil {
+		cl.stop()
+		return nil, &StartError{fmt.Sprintf("the embedded Kubernetes did not start: %v\n%s", err, tail(c.logPath, 2000)), "its log is " + c.logPath}
+	}
+	cl.config, err = clientcmd.BuildConfigFromFlags("", s.inst.path("cluster", "admin.kubeconfig"))
+	if err != nil {
+		cl.stop()
+		return nil, fmt.Errorf("connecting to the embedded Kubernetes: %w", err)
+	}
+	return cl, nil
+}
+
+// externalCluster checks that the cluster answers.
+func (s *Server) externalCluster(ctx context.Context, path string) (*cluster, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster of %s: %w", path, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if _, err := client.Discovery().RESTClient().Get().AbsPath("/version").DoRaw(ctx); err != nil {
+		return nil, fmt.Errorf("the cluster of %s does not answer: %w", path, err)
+	}
+	return &cluster{config: cfg}, nil
+}
+
+// runInBackground runs f until the returned function is called, which returns
+// when f has.
+func runInBackground(base context.Context, f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(base)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = f(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// tell returns a function that sends the first error that it is given.
+func tell(failed chan<- error) func(error) {
+	return func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+}
+
+// waitFile waits until the file is there. An error on failed ends it.
+func waitFile(ctx context.Context, path string, failed <-chan error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, clusterStartTimeout, errors.New("it was not ready in time"))
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-failed:
+			if err == nil {
+				err = errors.New("it ended")
+			}
+			return err
+		case <-tick.C:
+		}
+	}
+}

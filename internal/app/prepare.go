@@ -1,0 +1,240 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairway-cd/fairway/api"
+	fairway "github.com/fairway-cd/fairway/api/fairway/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/git"
+	"github.com/fairway-cd/fairway/internal/identity"
+	"github.com/fairway-cd/fairway/internal/identity/certs"
+	"github.com/fairway-cd/fairway/internal/registry"
+)
+
+const (
+	// operatorTTL is how long the operator's token is asked to live. It is
+	// renewed at each start, and while the server runs.
+	operatorTTL = 365 * 24 * time.Hour
+	// homeRepository is what the Git URL without a name means.
+	homeRepository = "demo"
+)
+
+// stores are the parts that everything else stands on: a cluster that knows
+// our kinds and roles, and the Git and image stores.
+type stores struct {
+	cluster  *cluster
+	config   *rest.Config
+	client   kubernetes.Interface
+	access   core.Access
+	git      *git.Store
+	registry *registry.Registry
+	tls      *certs.Authority
+	operator identity.Token
+	// refUpdated takes events to the engine, once there is one.
+	refUpdated *events
+	repos      *repositories
+}
+
+func (s *stores) close() {
+	if s.registry != nil {
+		_ = s.registry.Close()
+	}
+	if s.git != nil {
+		_ = s.git.Close()
+	}
+}
+
+// prepare makes the cluster ready for us, opens the stores, and writes the
+// operator's kubeconfig.
+func (s *Server) prepare(ctx context.Context, c *cluster) (_ *stores, err error) {
+	s.progress(Step{Name: "installing kinds and roles"})
+	st := &stores{cluster: c, config: c.config, refUpdated: &events{}}
+	defer func() {
+		if err != nil {
+			st.close()
+		}
+	}()
+	if err := s.install(ctx, st); err != nil {
+		return nil, err
+	}
+	s.progress(Step{Name: "opening Git and registry"})
+	if err := s.openStores(ctx, st); err != nil {
+		return nil, err
+	}
+	hosts := []string{"localhost", "127.0.0.1", "::1"}
+	for _, address := range s.inst.Config.Listen {
+		if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
+			hosts = append(hosts, host)
+		}
+	}
+	if c.plan.real {
+		hosts = append(hosts, c.plan.HostAddress)
+	}
+	st.tls, err = certs.Generate(s.inst.path("tls"), hosts)
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// install brings our kinds, roles, namespaces and accounts into the cluster.
+func (s *Server) install(ctx context.Context, st *stores) error {
+	client, err := kubernetes.NewForConfig(st.config)
+	if err != nil {
+		return fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	st.client = client
+	outcomes, err := api.Install(ctx, st.config)
+	if err != nil {
+		return fmt.Errorf("installing our kinds: %w", err)
+	}
+	for _, o := range outcomes {
+		if o.Foreign {
+			slog.Info("leaving alone a kind that somebody else installed", "crd", o.Name, "missingVersions", o.Missing)
+		}
+	}
+	if err := identity.EnsureRoles(ctx, client); err != nil {
+		return err
+	}
+	if st.cluster.embedded {
+		// The namespaces in which people's files put their objects.
+		for _, name := range []string{"argocd", "flux-system"} {
+			if err := ensureNamespace(ctx, client, name); err != nil {
+				return err
+			}
+		}
+	}
+	st.operator, err = identity.EnsureOperator(ctx, client, operatorTTL)
+	if err != nil {
+		return err
+	}
+	s.update(func(state *State) {
+		state.Token, state.TokenExpires = st.operator.Value, st.operator.Expires.UTC().Format(time.RFC3339)
+	})
+	return s.inst.writeKubeconfig(st.config, st.operator.Value)
+}
+
+func ensureNamespace(ctx context.Context, client kubernetes.Interface, name string) error {
+	_, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("making namespace %s: %w", name, err)
+	}
+	return nil
+}
+
+// openStores opens Git and the registry, both of which ask the cluster who
+// may do what.
+func (s *Server) openStores(ctx context.Context, st *stores) error {
+	access, err := identity.New(st.config, identity.Options{})
+	if err != nil {
+		return err
+	}
+	st.access = access
+	st.git, err = git.Open(s.inst.path("git"), git.Options{
+		Deliver: st.refUpdated.deliver,
+		Create: func(ctx context.Context, _ core.User, name core.Name) error {
+			return st.repos.ensureObject(ctx, name)
+		},
+		HomeRepository: core.Name{Namespace: core.DefaultNamespace, Name: homeRepository},
+		Bases:          s.inst.bases(),
+	})
+	if err != nil {
+		return err
+	}
+	scheme := runtime.NewScheme()
+	if err := fairway.AddToScheme(scheme); err != nil {
+		return err
+	}
+	objects, err := client.New(st.config, client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	st.repos = &repositories{store: st.git, client: objects, base: s.inst.URL()}
+	st.registry, err = registry.New(ctx, registry.Options{Dir: s.inst.path("registry"), Access: access})
+	return err
+}
+
+// bases are the URLs under which manifests may name our own repositories.
+func (i *Instance) bases() []string {
+	port := strconv.Itoa(i.Config.Port)
+	var all []string
+	for _, host := range []string{"127.0.0.1", "localhost", "::1"} {
+		all = append(all, "http://"+net.JoinHostPort(host, port)+"/git/")
+	}
+	for _, address := range i.Config.Listen {
+		all = append(all, "https://"+address+"/git/")
+	}
+	return all
+}
+
+// writeKubeconfig writes the kubeconfig of the operator: the cluster as we
+// reach it, with the operator's token.
+func (i *Instance) writeKubeconfig(c *rest.Config, token string) error {
+	cfg := clientcmdapi.NewConfig()
+	cfg.Clusters["fairway"] = &clientcmdapi.Cluster{
+		Server: c.Host, CertificateAuthorityData: c.CAData, CertificateAuthority: c.CAFile,
+		InsecureSkipTLSVerify: c.Insecure, TLSServerName: c.ServerName,
+	}
+	cfg.AuthInfos["fairway"] = &clientcmdapi.AuthInfo{Token: token}
+	cfg.Contexts["fairway"] = &clientcmdapi.Context{Cluster: "fairway", AuthInfo: "fairway"}
+	cfg.CurrentContext = "fairway"
+	data, err := clientcmd.Write(*cfg)
+	if err != nil {
+		return fmt.Errorf("writing the kubeconfig: %w", err)
+	}
+	return writeFile(i.KubeconfigPath(), data)
+}
+
+// Token is the operator's credential of a running instance.
+func (i *Instance) Token() (string, error) {
+	state, err := i.readState()
+	if err != nil {
+		return "", fmt.Errorf("reading the operator's credential: %w", err)
+	}
+	return state.Token, nil
+}
+
+// events hands reference updates to the engine. Until there is one, a
+// delivery fails, and is tried again by the outbox.
+type events struct {
+	mu      sync.Mutex
+	handler func(context.Context, core.RefUpdate) error
+}
+
+func (e *events) to(handler func(context.Context, core.RefUpdate) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.handler = handler
+}
+
+func (e *events) deliver(ctx context.Context, u core.RefUpdate) error {
+	e.mu.Lock()
+	handler := e.handler
+	e.mu.Unlock()
+	if handler == nil {
+		return &core.UnavailableError{What: "the engine", Err: errors.New("it is still starting")}
+	}
+	return handler(ctx, u)
+}
+
+// logName is the file below the log directory.
+func (i *Instance) logName(name string) string { return filepath.Join(i.dir, "log", name) }

@@ -1,0 +1,108 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/identity"
+	"github.com/fairway-cd/fairway/internal/identity/certs"
+	"github.com/fairway-cd/fairway/internal/web"
+)
+
+// serve starts the listeners and the engine in the group. It returns when the
+// engine's caches have filled and everything answers.
+func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n *node) error {
+	s.progress(Step{Name: "starting the engine"})
+	engine, err := s.newEngine(st)
+	if err != nil {
+		return err
+	}
+	listeners, err := s.listen(ctx, st)
+	if err != nil {
+		return err
+	}
+	serveListeners(ctx, group, s.handler(st, engine), listeners)
+	group.Go(func() error { return st.tls.Run(ctx) })
+	group.Go(func() error { return engine.Run(ctx) })
+	if err := engine.Ready(ctx); err != nil {
+		return err
+	}
+	group.Go(func() error { return st.git.Run(ctx) })
+	if !st.cluster.plan.real {
+		return nil
+	}
+	group.Go(func() error { return s.renewNodeRegistry(ctx, st) })
+	s.progress(Step{Name: "starting the node"})
+	return n.ready(ctx)
+}
+
+// listen takes all addresses: the loopback ones, those asked for, and the
+// node's side of the house.
+func (s *Server) listen(ctx context.Context, st *stores) ([]listener, error) {
+	all, err := s.inst.listenLoopback()
+	if err != nil {
+		return nil, err
+	}
+	if st.cluster.plan.real {
+		l, err := s.listenNode(ctx, st)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	var source certs.Source = st.tls
+	if s.inst.Config.TLSCert != "" {
+		source, err = certs.Load(s.inst.Config.TLSCert, s.inst.Config.TLSKey)
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, address := range s.inst.Config.Listen {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, &StartError{fmt.Sprintf("%s cannot be listened on: %v", address, err), "see --listen"}
+		}
+		one := listener{Listener: l}
+		if certs.NeedsTLS(l.Addr()) {
+			one.tls = certs.Config(source)
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// handler is the one port: Git, registry, hooks, API, UI, metrics, health.
+func (s *Server) handler(st *stores, e *engine) http.Handler {
+	mux := http.NewServeMux()
+	gitHandler := st.git.Handler(st.access)
+	mux.Handle("/git", gitHandler)
+	mux.Handle("/git/", gitHandler)
+	mux.Handle("/v2/", st.registry)
+	mux.Handle("/metrics", identity.Require(st.access, func(*http.Request) core.Action {
+		return core.Action{Verb: "get", Resource: "nodes", Name: "metrics"}
+	})(promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{})))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	routes := web.RepositoryRoutes(st.access, repositoryAPI{st.repos})
+	for pattern, h := range e.routes() {
+		routes[pattern] = h
+	}
+	mux.Handle("/", web.Handler(web.Options{
+		Access:     st.access,
+		Deliveries: e.deliveries(),
+		Status: func(ctx context.Context) (any, error) {
+			status, err := s.inst.Status(ctx)
+			// The operator's credential is for the operator's own eyes.
+			status.GitURL = status.PublicGitURL()
+			return status, err
+		},
+		Routes: routes,
+	}))
+	return mux
+}

@@ -1,0 +1,71 @@
+package app
+
+import (
+	"k8s.io/client-go/rest"
+
+	"github.com/fairway-cd/fairway/internal/controller"
+	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/drift"
+	"github.com/fairway-cd/fairway/internal/git"
+	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/render"
+)
+
+// stages are the parts that the reconcilers call.
+type stages struct {
+	renderer render.Renderer
+	deployer *deploy.Cluster
+	watcher  *drift.Cluster
+	sources  *sources
+	commits  *commits
+	closers  []func()
+}
+
+func (s *stages) close() {
+	for _, f := range s.closers {
+		f()
+	}
+}
+
+// newStages composes render, deploy and drift for the cluster.
+func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
+	client, err := kube.New(config)
+	if err != nil {
+		return nil, err
+	}
+	out := &stages{
+		sources: &sources{git: st.git},
+		commits: &commits{store: st.git},
+		watcher: drift.New(client),
+	}
+	out.deployer = deploy.New(client, deploy.WithAnswered(out.watcher.Observe))
+	out.renderer, err = s.newRenderer(out)
+	return out, err
+}
+
+// newRenderer makes the renderer: hostile code runs in workers, and what has
+// been rendered once is not rendered again.
+func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
+	self, err := Self()
+	if err != nil {
+		return nil, err
+	}
+	pool := render.NewPool(render.PoolOptions{Command: []string{self, render.WorkerCommand}})
+	out.closers = append(out.closers, pool.Close)
+	return pool, nil
+}
+
+func (s *stages) forController(st *stores) controller.Stages {
+	return controller.Stages{
+		Sources: s.sources, Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher,
+		Commits: s.commits, Access: st.access,
+	}
+}
+
+// gitAuth is a source's credential in Git's words.
+func gitAuth(a controller.Auth) git.Auth {
+	return git.Auth{
+		Username: a.Username, Password: a.Password, Token: a.BearerToken,
+		SSHKey: a.SSHIdentity, KnownHosts: a.SSHKnownHosts, CA: a.CA, Insecure: a.Insecure,
+	}
+}

@@ -1,0 +1,225 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Step is one line of a start's progress.
+type Step struct {
+	// Name is what was begun; Note says why it may take long.
+	Name string `json:"name,omitempty"`
+	Note string `json:"note,omitempty"`
+	// Ready ends the progress: everything runs.
+	Ready bool `json:"ready,omitempty"`
+	// Error and Hint end it too.
+	Error string `json:"error,omitempty"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// StartError says that the server did not come up.
+type StartError struct {
+	Msg, hint string
+}
+
+func (e *StartError) Error() string { return e.Msg }
+
+// Hint says what to do about it.
+func (e *StartError) Hint() string { return e.hint }
+
+// Start runs `fairway serve` for the instance in the background and returns
+// when it is ready. It calls progress for each step. A server that runs
+// already is left alone, and started is false.
+func (i *Instance) Start(ctx context.Context, self string, progress func(Step)) (started bool, err error) {
+	if i.Running() {
+		return false, nil
+	}
+	if err := i.Save(); err != nil {
+		return false, err
+	}
+	log, err := openLog(i.LogPath())
+	if err != nil {
+		return false, err
+	}
+	defer log.Close()
+	read, write, err := os.Pipe()
+	if err != nil {
+		return false, fmt.Errorf("starting the server: %w", err)
+	}
+	defer read.Close()
+	cmd := exec.Command(self, "serve", "--data", i.dir, "--progress-fd", "3")
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{write}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	write.Close()
+	if err != nil {
+		return false, fmt.Errorf("starting the server: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		// Interrupted half way: take it all back.
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+	})
+	defer stop()
+	err = i.follow(read, progress)
+	if err != nil {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		return false, errors.Join(ctx.Err(), err)
+	}
+	return true, cmd.Process.Release()
+}
+
+// follow reads steps until the server is ready, or gone.
+func (i *Instance) follow(f *os.File, progress func(Step)) error {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var step Step
+		if err := json.Unmarshal(lines.Bytes(), &step); err != nil {
+			return fmt.Errorf("reading the server's progress: %w", err)
+		}
+		switch {
+		case step.Error != "":
+			return &StartError{step.Error, step.Hint}
+		case step.Ready:
+			return nil
+		default:
+			progress(step)
+		}
+	}
+	return &StartError{"the server ended before it was ready:\n" + tail(i.LogPath(), 2000), "its log is " + i.LogPath()}
+}
+
+// lock takes the instance for this process.
+func (i *Instance) lock() (*flock.Flock, error) {
+	if err := os.MkdirAll(i.path("run"), 0o700); err != nil {
+		return nil, fmt.Errorf("making the instance's directory: %w", err)
+	}
+	l := flock.New(i.path("run", "lock"), flock.SetPermissions(0o600))
+	ok, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", i.dir, err)
+	}
+	if !ok {
+		return nil, &StartError{"another fairway runs on " + i.dir, "'fairway status' says more; 'fairway down' stops it"}
+	}
+	return l, nil
+}
+
+// Running says whether a server has the instance.
+func (i *Instance) Running() bool {
+	if _, err := os.Stat(i.path("run", "lock")); err != nil {
+		return false
+	}
+	l, err := i.lock()
+	if err != nil {
+		return true
+	}
+	_ = l.Unlock()
+	return false
+}
+
+// stopTimeout is how long a server has to stop before it is killed.
+const stopTimeout = 60 * time.Second
+
+// Stop ends the server, and cleans up after one that was killed. It returns
+// when nothing is left, and says whether one was running.
+func (i *Instance) Stop(ctx context.Context) (wasRunning bool, err error) {
+	if i.Running() {
+		wasRunning = true
+		state, err := i.readState()
+		if err != nil {
+			return true, fmt.Errorf("finding the server's process: %w", err)
+		}
+		if err := i.end(ctx, state.PID); err != nil {
+			return true, err
+		}
+	}
+	if err := i.cleanNode(ctx); err != nil {
+		return wasRunning, err
+	}
+	return wasRunning, os.RemoveAll(i.path("run"))
+}
+
+// end asks the process to stop and waits until the instance's lock is free.
+func (i *Instance) end(ctx context.Context, pid int) error {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return fmt.Errorf("finding the server's process: %w", err)
+	}
+	if err := process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping the server: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for i.Running() {
+		select {
+		case <-ctx.Done():
+			if err := process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				return fmt.Errorf("killing the server, which did not stop: %w", err)
+			}
+			return nil
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// cleanNode removes what a real node may have left: namespaces, links, mounts.
+func (i *Instance) cleanNode(ctx context.Context) error {
+	dir := i.path("node")
+	if _, err := os.Stat(dir); err != nil {
+		return nil
+	}
+	program, err := ClusterProgram()
+	if err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, program, "node", "cleanup", "--data", dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("cleaning up the node: %w: %s", err, out)
+	}
+	return nil
+}
+
+// ProgressWriter writes steps for Start to read on the file descriptor fd; 0
+// is nowhere.
+func ProgressWriter(fd int) (func(Step), error) {
+	if fd == 0 {
+		return func(Step) {}, nil
+	}
+	f := os.NewFile(uintptr(fd), "progress "+strconv.Itoa(fd))
+	if f == nil {
+		return nil, fmt.Errorf("no file descriptor %d to write the progress to", fd)
+	}
+	enc := json.NewEncoder(f)
+	return func(s Step) {
+		// Whoever started us may be gone; that is no reason to stop.
+		_ = enc.Encode(s)
+		if s.Ready || s.Error != "" {
+			_ = f.Close()
+		}
+	}, nil
+}
+
+// Self is the path of the running binary.
+func Self() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("finding our own binary: %w", err)
+	}
+	return filepath.EvalSymlinks(self)
+}

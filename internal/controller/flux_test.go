@@ -1,0 +1,186 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-cd/fairway/internal/testkit"
+)
+
+// kustomization waits until the Kustomization is as check wants it.
+func (h *house) kustomization(namespace, name, what string, check func(*kustomizev1.Kustomization) bool) *kustomizev1.Kustomization {
+	h.t.Helper()
+	var last *kustomizev1.Kustomization
+	testkit.Eventually(h.t, "Kustomization "+name+" "+what, func() error {
+		k := &kustomizev1.Kustomization{}
+		if err := h.kube.Get(h.t.Context(), types.NamespacedName{Namespace: namespace, Name: name}, k); err != nil {
+			return err
+		}
+		last = k
+		if !check(k) {
+			return fmt.Errorf("conditions: %v, inventory: %v, applied: %s", k.Status.Conditions, k.Status.Inventory, k.Status.LastAppliedRevision)
+		}
+		return nil
+	})
+	return last
+}
+
+func readyAt(commit string) func(*kustomizev1.Kustomization) bool {
+	return func(k *kustomizev1.Kustomization) bool {
+		return apimeta.IsStatusConditionTrue(k.Status.Conditions, "Ready") && k.Status.ObservedGeneration == k.Generation &&
+			strings.HasSuffix(k.Status.LastAppliedRevision, commit)
+	}
+}
+
+func notReady(reason string, says ...string) func(*kustomizev1.Kustomization) bool {
+	return func(k *kustomizev1.Kustomization) bool {
+		c := apimeta.FindStatusCondition(k.Status.Conditions, "Ready")
+		if c == nil || c.Status != metav1.ConditionFalse || c.Reason != reason {
+			return false
+		}
+		for _, s := range says {
+			if !strings.Contains(c.Message, s) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// fluxPair is a GitRepository and a Kustomization of it; extra is more of the
+// Kustomization's spec.
+func (h *house) fluxPair(namespace, name, repo, path, extra string) string {
+	return fmt.Sprintf(`apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: %[2]s, namespace: %[1]s}
+spec: {interval: 1h, url: "%[3]s%[4]s.git", ref: {branch: main}}
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1beta2
+kind: Kustomization
+metadata: {name: %[2]s, namespace: %[1]s}
+spec:
+  interval: 1h
+  retryInterval: 1h
+  path: %[5]s
+  prune: true
+  sourceRef: {kind: GitRepository, name: %[2]s}
+%[6]s`, namespace, name, h.url, repo, path, extra)
+}
+
+func (h *house) dropFlux(namespace, name string) {
+	meta := metav1.ObjectMeta{Namespace: namespace, Name: name}
+	h.delete(&kustomizev1.Kustomization{ObjectMeta: meta})
+	h.delete(&sourcev1.GitRepository{ObjectMeta: meta})
+}
+
+func TestKustomizationSyncsPrunesAndHeals(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("flux-one")
+	repo := h.repo("flux-one", map[string]string{"apps/a.yaml": configMap("a", "1"), "apps/b.yaml": configMap("b", "1")})
+	h.apply(h.fluxPair("flux-one", "one", "flux-one", "./apps", "  targetNamespace: flux-one\n"))
+	defer h.dropFlux("flux-one", "one")
+	k := h.kustomization("flux-one", "one", "to be ready", readyAt(repo.Head()))
+	if n := len(k.Status.Inventory.Entries); n != 2 {
+		t.Fatalf("%d inventory entries, want 2: %v", n, k.Status.Inventory)
+	}
+	if id := k.Status.Inventory.Entries[0].ID; !strings.HasPrefix(id, "flux-one_") || !strings.HasSuffix(id, "__ConfigMap") {
+		t.Errorf("inventory id %q is not Flux' form", id)
+	}
+	if want := "main@sha1:" + repo.Head(); k.Status.LastAppliedRevision != want || k.Status.LastAttemptedRevision != want {
+		t.Errorf("applied %q, attempted %q, want %q", k.Status.LastAppliedRevision, k.Status.LastAttemptedRevision, want)
+	}
+
+	repo.Remove("apps/b.yaml")
+	second := h.push(repo, map[string]string{"apps/a.yaml": configMap("a", "2")})
+	h.waitLive("v1", "ConfigMap", "flux-one", "a", field("2", "data", "key"))
+	h.waitGone("v1", "ConfigMap", "flux-one", "b")
+	h.kustomization("flux-one", "one", "to be at the second revision", readyAt(second))
+
+	live := h.waitLive("v1", "ConfigMap", "flux-one", "a", nil)
+	live.Object["data"] = map[string]any{"key": "by hand"}
+	if err := h.kube.Update(t.Context(), live); err != nil {
+		t.Fatal(err)
+	}
+	h.waitLive("v1", "ConfigMap", "flux-one", "a", field("2", "data", "key"))
+
+	// Suspended, it is left alone; resumed, it catches up.
+	h.apply(h.fluxPair("flux-one", "one", "flux-one", "./apps", "  targetNamespace: flux-one\n  suspend: true\n"))
+	third := h.push(repo, map[string]string{"apps/a.yaml": configMap("a", "3")})
+	testkit.Eventually(t, "the GitRepository to have the third revision", func() error {
+		g := &sourcev1.GitRepository{}
+		if err := h.kube.Get(t.Context(), types.NamespacedName{Namespace: "flux-one", Name: "one"}, g); err != nil {
+			return err
+		}
+		if g.Status.Artifact == nil || !strings.HasSuffix(g.Status.Artifact.Revision, third) {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	h.waitLive("v1", "ConfigMap", "flux-one", "a", field("2", "data", "key"))
+	h.apply(h.fluxPair("flux-one", "one", "flux-one", "./apps", "  targetNamespace: flux-one\n  suspend: false\n"))
+	h.waitLive("v1", "ConfigMap", "flux-one", "a", field("3", "data", "key"))
+	h.kustomization("flux-one", "one", "to be at the third revision", readyAt(third))
+
+	h.dropFlux("flux-one", "one")
+	h.waitGone("v1", "ConfigMap", "flux-one", "a")
+}
+
+func TestKustomizationBadInput(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("flux-bad")
+	repo := h.repo("flux-bad", map[string]string{"apps/a.yaml": configMap("kept", "good"), "broken/x.yaml": "kind: [\n"})
+	good := h.fluxPair("flux-bad", "bad", "flux-bad", "./apps", "  targetNamespace: flux-bad\n")
+	h.apply(good)
+	defer h.dropFlux("flux-bad", "bad")
+	h.kustomization("flux-bad", "bad", "to be ready", readyAt(repo.Head()))
+	cases := map[string]struct {
+		find, replace, reason string
+		says                  []string
+	}{
+		"unknown field":        {"  prune: true", "  prune: true\n  colour: red", "InvalidSpec", []string{"spec.colour", "unknown field"}},
+		"unsupported field":    {"  prune: true", "  prune: true\n  serviceAccountName: me", "InvalidSpec", []string{"spec.serviceAccountName", "not supported"}},
+		"path not there":       {"./apps", "./nowhere", "ArtifactFailed", []string{"nowhere"}},
+		"broken YAML":          {"./apps", "./broken", "BuildFailed", []string{"broken/x.yaml"}},
+		"source not there":     {"name: bad}\n  targetNamespace", "name: ghost}\n  targetNamespace", "ArtifactFailed", []string{"ghost"}},
+		"dependency not there": {"  prune: true", "  prune: true\n  dependsOn: [{name: ghost}]", "DependencyNotReady", []string{"ghost"}},
+		"variable not defined": {"  prune: true", "  prune: true\n  postBuild: {substituteFrom: [{kind: ConfigMap, name: ghost}]}", "BuildFailed", []string{"spec.postBuild.substituteFrom[0]", "ghost"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			h := h.in(t)
+			bad := strings.Replace(good, c.find, c.replace, 1)
+			if bad == good {
+				t.Fatalf("%q is not in\n%s", c.find, good)
+			}
+			h.apply(bad)
+			h.kustomization("flux-bad", "bad", "to say what is wrong", notReady(c.reason, c.says...))
+			h.waitLive("v1", "ConfigMap", "flux-bad", "kept", field("good", "data", "key"))
+			h.apply(good)
+			h.kustomization("flux-bad", "bad", "to be well again", readyAt(repo.Head()))
+		})
+	}
+}
+
+func TestKustomizationDependsOnAndSubstitutes(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("flux-dep")
+	repo := h.repo("flux-dep", map[string]string{
+		"base/a.yaml": configMap("base", "1"),
+		"top/a.yaml":  "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: top\ndata:\n  key: \"${who} and ${other:=default}\"\n",
+	})
+	h.apply(h.fluxPair("flux-dep", "top", "flux-dep", "./top", "  targetNamespace: flux-dep\n  dependsOn: [{name: base}]\n  postBuild: {substitute: {who: me}}\n"))
+	defer h.dropFlux("flux-dep", "top")
+	h.kustomization("flux-dep", "top", "to wait", notReady("DependencyNotReady", "flux-dep/base"))
+	h.apply(h.fluxPair("flux-dep", "base", "flux-dep", "./base", "  targetNamespace: flux-dep\n"))
+	defer h.dropFlux("flux-dep", "base")
+	h.kustomization("flux-dep", "top", "to follow at once", readyAt(repo.Head()))
+	h.waitLive("v1", "ConfigMap", "flux-dep", "top", field("me and default", "data", "key"))
+}

@@ -1,0 +1,193 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/api/flux"
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+)
+
+// view is a delivery as somebody who asks sees it, outside of its reconcile.
+type view struct {
+	object    *unstructured.Unstructured
+	delivery  *delivery
+	inventory []core.ObjectRef
+	history   []deployed
+	// permitted says whether the delivery may deliver the target.
+	permitted func(*target) error
+}
+
+// deployed is one entry of a history, the oldest first.
+type deployed struct {
+	id       int64
+	revision string
+}
+
+// NotFoundError says that there is no such delivery.
+type NotFoundError struct{ Owner core.Owner }
+
+func (e *NotFoundError) Error() string { return e.Owner.String() + " is not there" }
+
+// view reads the owner. Errors: *NotFoundError, *SpecError, those of the API
+// server.
+func (e *Engine) view(ctx context.Context, owner core.Owner) (*view, error) {
+	u := &unstructured.Unstructured{}
+	gvk := argo.GroupVersion.WithKind(argo.ApplicationKind)
+	if owner.Dialect == core.Flux {
+		gvk = flux.Kustomization
+	}
+	u.SetGroupVersionKind(gvk)
+	key := types.NamespacedName{Namespace: owner.Namespace, Name: owner.Name}
+	if err := e.client.Get(ctx, key, u); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, &NotFoundError{owner}
+		}
+		return nil, fmt.Errorf("get %s: %w", owner, err)
+	}
+	if owner.Dialect == core.Flux {
+		return e.kustomizationView(u)
+	}
+	return e.applicationView(ctx, u)
+}
+
+func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructured) (*view, error) {
+	app, err := readApplication(u)
+	if err != nil {
+		return nil, err
+	}
+	caps, err := e.caps.get()
+	if err != nil {
+		return nil, err
+	}
+	d, err := applicationDelivery(app, caps)
+	if err != nil {
+		return nil, err
+	}
+	v := &view{object: u, delivery: d, inventory: inventoryOf(app.Status.Resources)}
+	run := &applicationRun{applications: e.apps, app: app, delivery: d}
+	v.permitted = func(t *target) error { return run.permitted(ctx, t) }
+	for _, h := range app.Status.History {
+		revision := h.Revision
+		if revision == "" && len(h.Revisions) > 0 {
+			revision = h.Revisions[0]
+		}
+		v.history = append(v.history, deployed{h.ID, revision})
+	}
+	return v, nil
+}
+
+func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) {
+	k, err := readKustomization(u)
+	if err != nil {
+		return nil, err
+	}
+	d, err := kustomizationDelivery(k)
+	if err != nil {
+		return nil, err
+	}
+	a, ok := e.repos.artifact(k.sourceKey())
+	if !ok {
+		return nil, fmt.Errorf("source 'GitRepository/%s' is not ready", k.sourceKey())
+	}
+	d.sources[0].from = a.request
+	run := &kustomizationRun{k: k, status: &k.Status}
+	v := &view{object: u, delivery: d, inventory: run.inventory(), permitted: func(*target) error { return nil }}
+	for i, h := range slices.Backward(k.Status.History) {
+		_, commit, _ := strings.Cut(h.Metadata["revision"], ":")
+		v.history = append(v.history, deployed{int64(len(k.Status.History) - i), commit})
+	}
+	return v, nil
+}
+
+// Manifests renders the delivery as it stands, or at a revision. The values
+// of Secrets are not in it.
+func (e *Engine) Manifests(ctx context.Context, owner core.Owner, revision string) ([]*unstructured.Unstructured, error) {
+	v, err := e.view(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	t, err := e.targetOf(ctx, v, revision)
+	if err != nil {
+		return nil, err
+	}
+	out := copies(t.objects)
+	for _, o := range out {
+		hideSecret(o)
+	}
+	return out, nil
+}
+
+// Diff compares the delivery with the cluster, as it stands or at a revision.
+func (e *Engine) Diff(ctx context.Context, owner core.Owner, revision string) (*deploy.Comparison, error) {
+	v, err := e.view(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	t, err := e.targetOf(ctx, v, revision)
+	if err != nil {
+		return nil, err
+	}
+	options := v.delivery.options
+	options.Prune = true // what would be pruned is a difference
+	return e.stages.Deployer.Compare(ctx, deploy.Plan{Owner: owner, Objects: t.objects, Inventory: v.inventory, Options: options})
+}
+
+func (e *Engine) targetOf(ctx context.Context, v *view, revision string) (*target, error) {
+	var revisions []string
+	switch {
+	case revision != "":
+		revisions = []string{revision}
+	case v.delivery.pin.Revision != "":
+		revisions = pinned(v.delivery)
+	}
+	snaps, err := e.resolve(ctx, v.delivery, revisions, false)
+	if err != nil {
+		return nil, err
+	}
+	t, err := e.render(ctx, v.delivery, snaps)
+	if err != nil {
+		return nil, err
+	}
+	if v.delivery.owner.Dialect == core.Flux {
+		k, err := readKustomization(v.object)
+		if err != nil {
+			return nil, err
+		}
+		if k.Spec.PostBuild != nil {
+			run := &kustomizationRun{fluxObject: fluxObject{Engine: e, key: types.NamespacedName{Namespace: k.Namespace, Name: k.Name}}, k: k}
+			if err := run.substitute(ctx, t); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, v.permitted(t)
+}
+
+// hideSecret replaces the values of a Secret by marks.
+func hideSecret(o *unstructured.Unstructured) {
+	if gvk := o.GroupVersionKind(); gvk.Group != "" || gvk.Kind != "Secret" {
+		return
+	}
+	for _, field := range []string{"data", "stringData"} {
+		values, _ := o.Object[field].(map[string]any)
+		for key := range values {
+			values[key] = "++++++++"
+		}
+	}
+	// kubectl's annotation repeats the whole object.
+	annotations := o.GetAnnotations()
+	delete(annotations, "kubectl.kubernetes.io/last-applied-configuration")
+	o.SetAnnotations(annotations)
+}
+
+var errNoAccess = errors.New("no way to ask who is there")

@@ -1,0 +1,117 @@
+// Command bench measures what the documentation says of Fairway's speed: it
+// starts an instance of its own in a temporary directory, drives it with git
+// and the Kubernetes API as users do, prints a table and writes it as JSON.
+// CPU seconds are of the server with its children, the embedded cluster not
+// included, for machines are shared and wall time alone says little.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// row is one measurement.
+type row struct {
+	Name string `json:"name"`
+	// P50, P95 and Max are seconds of wall time.
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	Max float64 `json:"max"`
+	N   int     `json:"n"`
+	// CPU is seconds a try, of our processes.
+	CPU float64 `json:"cpu"`
+	// Want is the bound of P50 and P95 that the project has set itself; 0 is none.
+	WantP50 float64 `json:"wantP50,omitempty"`
+	WantP95 float64 `json:"wantP95,omitempty"`
+	Note    string  `json:"note,omitempty"`
+}
+
+type report struct {
+	Date    time.Time `json:"date"`
+	Cores   int       `json:"cores"`
+	Memory  string    `json:"memory"`
+	CPU     string    `json:"cpu"`
+	Version string    `json:"version"`
+	Rows    []row     `json:"rows"`
+}
+
+func main() {
+	out := flag.String("o", "bench.json", "write the results here")
+	bin := flag.String("fairway", "bin/fairway", "the program to measure")
+	tries := flag.Int("n", 20, "tries of each latency")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, *bin, *out, *tries)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, bin, out string, tries int) error {
+	b, err := newBench(bin, tries)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	r := report{Date: time.Now().UTC(), Cores: runtime.NumCPU(), Memory: memoryTotal(), CPU: cpuModel()}
+	for _, measure := range []func(context.Context) ([]row, error){
+		b.start, b.push, b.drift, b.idle, b.restore,
+	} {
+		rows, err := measure(ctx)
+		r.Rows = append(r.Rows, rows...)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			fmt.Fprintf(os.Stderr, "  %s: p50 %.3f s, p95 %.3f s\n", row.Name, row.P50, row.P95)
+		}
+	}
+	r.Version = b.version
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(out, append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	return print(r)
+}
+
+func print(r report) error {
+	fmt.Printf("%d cores, %s, %s; %s\n\n", r.Cores, r.CPU, r.Memory, r.Version)
+	t := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "what\tp50\twanted\tp95\twanted\tmax\tn\tCPU s\tnote\t")
+	for _, row := range r.Rows {
+		fmt.Fprintf(t, "%s\t%.3f\t%s\t%.3f\t%s\t%.3f\t%d\t%.3f\t%s\t\n", row.Name, row.P50, bound(row.WantP50),
+			row.P95, bound(row.WantP95), row.Max, row.N, row.CPU, row.Note)
+	}
+	return t.Flush()
+}
+
+func bound(v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// summarize makes a row of durations.
+func summarize(name string, all []time.Duration, cpu float64, wantP50, wantP95 float64) row {
+	slices.Sort(all)
+	at := func(q float64) float64 {
+		i := int(q*float64(len(all))+0.5) - 1
+		return all[max(0, min(i, len(all)-1))].Seconds()
+	}
+	return row{Name: name, P50: at(0.5), P95: at(0.95), Max: all[len(all)-1].Seconds(), N: len(all),
+		CPU: cpu / float64(len(all)), WantP50: wantP50, WantP95: wantP95}
+}
