@@ -73,7 +73,7 @@ func (s *Store) Commit(ctx context.Context, req CommitRequest) (core.Revision, e
 	if !validRefName(ref) {
 		return core.Revision{}, &RevisionError{Repository: r.String(), Revision: req.Branch, Reason: "not a branch's name"}
 	}
-	lock, err := waitLock(ctx, r.lockPath(), false)
+	lock, err := r.writing(ctx)
 	if err != nil {
 		return core.Revision{}, err
 	}

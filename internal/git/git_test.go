@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,9 +26,11 @@ type testUser struct {
 }
 
 func (u users) Authenticate(r *http.Request) (core.User, error) {
-	name, password, ok := r.BasicAuth()
-	if user, known := u[name]; ok && known && user.password == password {
-		return core.User{Name: name}, nil
+	_, password, _ := r.BasicAuth()
+	for name, user := range u {
+		if user.password == password {
+			return core.User{Name: name}, nil
+		}
 	}
 	return core.User{}, core.ErrUnauthenticated
 }
@@ -111,40 +112,13 @@ type world struct {
 func newWorld(t *testing.T, edit ...func(*Options)) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), got: newRecorder()}
-	opts := Options{Deliver: w.got.deliver, Logger: slog.New(slog.DiscardHandler)}
-	for _, e := range edit {
-		e(&opts)
-	}
-	store, err := Open(w.dir, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Store = store
-	mux := http.NewServeMux()
-	mux.Handle("/git/", store.Handler(team))
-	server := httptest.NewServer(mux)
-	w.url, w.server = server.URL, server
-	store.SetBases(server.URL + "/git/")
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := store.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	}()
-	t.Cleanup(func() {
-		server.Close()
-		cancel()
-		<-done
-		store.Close()
-	})
+	start(t, w, edit...)
 	return w
 }
 
 // as is the URL of a repository with a user's password in it.
 func (w *world) as(user, path string) string {
-	u := strings.Replace(w.url, "://", "://"+strings.ReplaceAll(user, ":", "%3A")+":"+team[user].password+"@", 1)
+	u := strings.Replace(w.url, "://", "://token:"+team[user].password+"@", 1)
 	return u + "/git/" + path
 }
 

@@ -181,7 +181,7 @@ func sameBelow(prefix string, a, b map[string]string) bool {
 
 // runFetch lets git fetch, within the limits on time and size.
 func (s *Store) runFetch(ctx context.Context, r *repository, u remote, auth Auth, env, specs []string) error {
-	lock, err := waitLock(ctx, r.lockPath(), false)
+	lock, err := r.writing(ctx)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,10 @@ type repository struct {
 	mu     sync.Mutex
 	cursor *cursor
 
+	// recovery is held while leftovers of a crash are removed, once.
+	recovery  sync.Mutex
+	recovered bool
+
 	// mirror is the state of fetches; nil for embedded repositories.
 	mirror *mirrorState
 }
@@ -198,8 +202,35 @@ func (r *repository) followHead(u core.RefUpdate) error {
 	return r.refs.setHead(u.Ref)
 }
 
+// writing takes the lock of those who write, once what a crash left behind is
+// out of the way.
+func (r *repository) writing(ctx context.Context) (*fileLock, error) {
+	if err := r.ready(ctx); err != nil {
+		return nil, err
+	}
+	lock, err := waitLock(ctx, r.lockPath(), false)
+	if err == nil && r.gone.Load() {
+		lock.release()
+		return nil, &NotFoundError{Repository: r.String()}
+	}
+	return lock, err
+}
+
+// ready recovers the repository, the first time.
+func (r *repository) ready(ctx context.Context) error {
+	r.recovery.Lock()
+	defer r.recovery.Unlock()
+	if r.recovered {
+		return nil
+	}
+	err := r.recoverWrites(ctx)
+	r.recovered = err == nil
+	return err
+}
+
 // recoverWrites waits for pushes that outlived the last server process, and
-// removes what those left that did not: lock files and half-written objects.
+// removes what those left that did not: lock files, half-written objects, and a line of
+// a reflog that was cut short, which would spoil the next.
 func (r *repository) recoverWrites(ctx context.Context) error {
 	lock, err := waitLock(ctx, r.lockPath(), true)
 	if err != nil {
@@ -218,12 +249,13 @@ func (r *repository) recoverWrites(ctx context.Context) error {
 		case d.IsDir() && strings.HasPrefix(name, "tmp_objdir-"):
 			os.RemoveAll(path)
 			return fs.SkipDir
-		case d.IsDir() && filepath.Base(filepath.Dir(path)) == "objects" && len(name) == 2,
-			d.IsDir() && path == filepath.Join(r.dir, "logs"):
+		case d.IsDir() && filepath.Base(filepath.Dir(path)) == "objects" && len(name) == 2:
 			return fs.SkipDir
+		case !d.IsDir() && strings.HasPrefix(path, filepath.Join(r.dir, "logs")+"/"):
+			return endLine(path)
 		case d.IsDir() || path == r.lockPath():
 			return nil
-		case strings.HasSuffix(name, ".lock"), strings.HasPrefix(name, "tmp_pack_"),
+		case strings.HasPrefix(name, "fast_import_crash_"), strings.HasSuffix(name, ".lock"), strings.HasPrefix(name, "tmp_pack_"),
 			strings.HasPrefix(name, "tmp_idx_"), strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".tmp"):
 			return removeStale(ctx, path)
 		}
@@ -258,4 +290,26 @@ func removeStale(ctx context.Context, path string) error {
 		case <-time.After(staleAge - age):
 		}
 	}
+}
+
+// endLine gives the file a line feed at its end where it has none.
+func endLine(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("mending a reflog: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = f.WriteString("\n")
+	return err
 }

@@ -90,14 +90,11 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 		_, err := io.WriteString(out, push.report(refused))
 		return err
 	}
-	lock, err := waitLock(ctx, repo.lockPath(), false)
+	lock, err := repo.writing(ctx)
 	if err != nil {
 		return err
 	}
 	defer lock.release()
-	if repo.gone.Load() {
-		return &NotFoundError{Repository: repo.String()}
-	}
 	if err := repo.noteDeletions(push.deletions(), user.Name); err != nil {
 		return err
 	}

@@ -240,7 +240,7 @@ func (s *Store) resync(ctx context.Context, recovery bool) {
 			continue
 		}
 		go func() {
-			if err := r.recoverWrites(ctx); err != nil && ctx.Err() == nil && !r.gone.Load() {
+			if err := r.ready(ctx); err != nil && ctx.Err() == nil && !r.gone.Load() {
 				s.log.Warn("Recovering a repository failed", "repository", r.String(), "error", err)
 			}
 			s.outbox.wake(r)
@@ -258,23 +258,20 @@ func (s *Store) maintain(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		err := s.withSharedLock(ctx, r, func() error {
-			_, err := s.git.run(ctx, r.dir, nil, nil, "-c", "gc.auto=2000", "gc", "--auto", "--quiet")
-			return err
-		})
-		if err != nil && ctx.Err() == nil && !r.gone.Load() {
+		if err := s.pack(ctx, r); err != nil && ctx.Err() == nil && !r.gone.Load() {
 			s.log.Warn("Packing a repository failed", "repository", r.String(), "error", err)
 		}
 	}
 }
 
-func (s *Store) withSharedLock(ctx context.Context, r *repository, do func() error) error {
-	lock, err := waitLock(ctx, r.lockPath(), false)
+func (s *Store) pack(ctx context.Context, r *repository) error {
+	lock, err := r.writing(ctx)
 	if err != nil {
 		return err
 	}
 	defer lock.release()
-	return do()
+	_, err = s.git.run(ctx, r.dir, nil, nil, "-c", "gc.auto=2000", "gc", "--auto", "--quiet")
+	return err
 }
 
 // all opens every repository and mirror.
