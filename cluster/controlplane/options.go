@@ -20,7 +20,8 @@ type Options struct {
 	Address string
 	Port    int
 	// AlsoListen are more addresses to listen at, as IP or IP:PORT. They need
-	// not exist yet: the veth pair of a node may be made later.
+	// not exist yet: the veth pair of a node may be made later. Pods are told
+	// the main port, so an address that is for them is given without one.
 	AlsoListen []string
 	// AdvertiseAddress is where pods reach the API server: the one endpoint of
 	// the Service "kubernetes". Empty: the first address that is not loopback,
