@@ -162,6 +162,7 @@ func (r *run) prunes(ctx context.Context, s *step) error {
 
 // group applies objects of one kind at once.
 func (r *run) group(ctx context.Context, group []*item) error {
+	r.touched = true
 	results := make([]ObjectResult, len(group))
 	index := make([]int, len(group))
 	for i := range index {
@@ -204,6 +205,10 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 			it.err = objectError("apply", it.ref, err)
 			return res
 		}
+		if it.verdict == undecided && r.plan.Options.DryRun {
+			res.Action, res.Health = Created, core.Missing
+			return res
+		}
 		if it.verdict == undecided {
 			_, err := r.client.Mapping(it.ref.GroupVersionKind())
 			if err == nil {
@@ -221,7 +226,7 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 		res.Action = Skipped
 	case unchanged:
 		res.Action, res.Live = Unchanged, it.live
-	case create, configure:
+	case refresh, create, configure:
 		r.store(ctx, it, &res)
 	}
 	if it.err != nil {
@@ -242,10 +247,7 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 
 // store writes an item; in a dry run it only says what would be done.
 func (r *run) store(ctx context.Context, it *item, res *ObjectResult) {
-	res.Action = Configured
-	if it.verdict == create {
-		res.Action = Created
-	}
+	res.Action = map[verdict]Action{refresh: Unchanged, create: Created, configure: Configured}[it.verdict]
 	if r.plan.Options.DryRun {
 		res.Live = it.merged
 		return

@@ -87,7 +87,7 @@ func (c *Cluster) difference(ctx context.Context, pre *prepared, it *item) Diffe
 	case it.verdict == known:
 		d.State, d.Health, d.Message = InSync, it.seen.Health, it.seen.Message
 		return d
-	case it.verdict == skip, it.verdict == unchanged:
+	case it.verdict == skip, it.verdict == unchanged, it.verdict == refresh:
 		d.State = InSync
 		if it.live == nil {
 			d.Health = core.Healthy

@@ -58,7 +58,19 @@ func (c *Cluster) examineOne(ctx context.Context, pre *prepared, it *item) error
 			return err
 		}
 	}
-	return c.rehearse(ctx, pre, it)
+	for range 3 {
+		if err := c.rehearse(ctx, pre, it); err != nil {
+			return err
+		}
+		if it.live == nil || it.merged == nil || it.merged.GetResourceVersion() == it.live.GetResourceVersion() {
+			return nil
+		}
+		// Somebody wrote between the two answers, so that they do not compare.
+		if it.live, err = c.get(ctx, it.ref); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // get returns the live object, or nil where there is none.
@@ -121,7 +133,7 @@ func (c *Cluster) yields(ctx context.Context, pre *prepared, it *item) (bool, er
 
 // rehearse sends the item with dry-run and compares the answer.
 func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
-	ig, err := ignoredIn(ctx, it.ignored, it.live)
+	ig, err := ignoredIn(ctx, it.ignored, it.live, it.obj)
 	if err != nil {
 		return &ObjectError{Ref: it.ref, Op: "compare", Reason: Invalid, Err: err}
 	}
@@ -135,6 +147,11 @@ func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
 		it.obj = send
 	}
 	merged, err := c.send(ctx, it, mark.Applied{Digest: it.digest, Owned: "0"}, true)
+	if err != nil && it.settings.skipValidate && isSchema(err) {
+		// A server-side apply cannot be without a schema; a replacement can.
+		it.settings.replace = true
+		merged, err = c.send(ctx, it, mark.Applied{Digest: it.digest, Owned: "0"}, true)
+	}
 	if err != nil {
 		if isImmutable(err) && it.live != nil && it.settings.force {
 			it.verdict, it.merged = configure, nil
@@ -146,21 +163,21 @@ func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
 	switch {
 	case it.live == nil:
 		it.verdict = create
-	case c.same(pre.plan.Owner.Dialect, it, ig):
-		it.verdict = unchanged
-	default:
+	case !it.settings.merge && mark.HasPredecessor(pre.plan.Owner.Dialect, it.live) != "",
+		!equality.Semantic.DeepEqual(content(it.live, ig).Object, content(it.merged, ig).Object):
 		it.verdict = configure
+	case !it.evident():
+		it.verdict = refresh
+	default:
+		it.verdict = unchanged
 	}
 	return nil
 }
 
-// same says whether an apply would change nothing: the content is as wanted,
-// the evidence stands, and there is nobody to take fields over from.
-func (c *Cluster) same(d core.Dialect, it *item, ig mark.Ignored) bool {
+// evident says whether the live object tells of this very apply.
+func (it *item) evident() bool {
 	applied, ok := mark.ReadApplied(it.live)
-	return ok && applied.Digest == it.digest && mark.Intact(it.live) &&
-		mark.HasPredecessor(d, it.live) == "" &&
-		equality.Semantic.DeepEqual(content(it.live, ig).Object, content(it.merged, ig).Object)
+	return ok && applied.Digest == it.digest && mark.Intact(it.live)
 }
 
 // content is obj without what an apply does not decide: the API server's

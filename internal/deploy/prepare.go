@@ -45,6 +45,7 @@ const (
 	undecided verdict = iota
 	known             // is as it was applied, from the same manifest: nobody was asked
 	unchanged
+	refresh // is as wanted, but does not tell so: only the evidence is written
 	create
 	configure
 	skip   // its annotations say so

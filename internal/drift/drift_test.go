@@ -32,7 +32,7 @@ var owner = core.Owner{Dialect: core.ArgoCD, Kind: "Application", Namespace: "ar
 
 // bench is a watcher that runs, and a deployer that gives it work.
 type bench struct {
-	*testing.T
+	testing.TB
 	client    *kube.Client
 	deployer  *deploy.Cluster
 	watcher   *drift.Cluster
@@ -40,13 +40,13 @@ type bench struct {
 	owner     core.Owner
 }
 
-func newBench(t *testing.T, opts ...drift.Option) *bench {
+func newBench(t testing.TB, opts ...drift.Option) *bench {
 	t.Helper()
 	client, err := kube.New(cluster.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{T: t, client: client, watcher: drift.New(client, opts...), namespace: cluster.Namespace(t), owner: owner}
+	b := &bench{TB: t, client: client, watcher: drift.New(client, opts...), namespace: cluster.Namespace(t), owner: owner}
 	b.owner.Name = b.namespace // an owner of its own
 	b.deployer = deploy.New(client, deploy.WithAnswered(b.watcher.Observe))
 	ctx, cancel := context.WithCancel(context.Background())

@@ -58,23 +58,20 @@ func judge(d core.Dialect, obj *unstructured.Unstructured) (Drift, string) {
 	if d == core.Flux && leave(obj) {
 		return None, ""
 	}
-	ignored := mark.ReadIgnored(obj)
-	applied, ok := mark.ReadApplied(obj)
-	if !ok || applied.Owned != mark.Owned(obj, ignored) || obj.GetLabels()[mark.LabelManaged] != "true" {
-		by := mark.LastManager(obj)
-		for _, m := range ignored.Managers {
-			if ok && m == by {
-				return None, ""
-			}
-		}
-		return Modified, by
+	if !mark.Intact(obj) || obj.GetLabels()[mark.LabelManaged] != "true" {
+		return Modified, mark.LastManager(obj)
 	}
 	// Nobody has touched our fields, but somebody has delivered fields of
 	// their own, which the dialect would take away again.
-	if by := mark.HasPredecessor(d, obj); by != "" {
+	if by := mark.HasPredecessor(d, obj); by != "" && !merges(d, obj) {
 		return Modified, by
 	}
 	return None, ""
+}
+
+// merges says that others' fields are welcome.
+func merges(d core.Dialect, obj *unstructured.Unstructured) bool {
+	return d == core.Flux && strings.EqualFold(mark.FluxSetting(obj, "ssa"), "merge")
 }
 
 // leave says that somebody has told Flux to leave the object alone.

@@ -36,16 +36,34 @@ func entries(obj *unstructured.Unstructured) []entry {
 }
 
 // LastManager is the field manager, other than ours, that last wrote the
-// object's specification or metadata; "" where there is none.
+// object's specification or metadata; "" where there is none. Who only removed
+// something owns nothing, and is not to be found.
 func LastManager(obj *unstructured.Unstructured) string {
-	var last entry
+	last := lastManagers(obj)
+	if len(last) == 0 {
+		return ""
+	}
+	return last[len(last)-1]
+}
+
+// lastManagers are several where they wrote within the same second, which is
+// as exact as the API server is.
+func lastManagers(obj *unstructured.Unstructured) []string {
+	var last []string
+	var at string
 	for _, e := range entries(obj) {
+		if e.manager == FieldManager || e.subresource == "status" {
+			continue
+		}
 		// RFC 3339 in UTC sorts as text.
-		if e.manager != FieldManager && e.subresource != "status" && e.time >= last.time {
-			last = e
+		if e.time > at {
+			last, at = nil, e.time
+		}
+		if e.time == at {
+			last = append(last, e.manager)
 		}
 	}
-	return last.manager
+	return last
 }
 
 // Predecessor says whether fields that manager owns are taken over by an
@@ -75,9 +93,6 @@ func Predecessor(dialect core.Dialect, manager, operation, subresource string) b
 // HasPredecessor returns the manager whose fields an apply of the dialect
 // would take over, and "" where there is none.
 func HasPredecessor(dialect core.Dialect, obj *unstructured.Unstructured) string {
-	if dialect == core.Flux && strings.EqualFold(FluxSetting(obj, "ssa"), "Merge") {
-		return ""
-	}
 	for _, e := range entries(obj) {
 		if e.manager != FieldManager && Predecessor(dialect, e.manager, e.operation, e.subresource) {
 			return e.manager

@@ -70,10 +70,21 @@ func Owned(obj *unstructured.Unstructured, ignored Ignored) string {
 	return short(h)
 }
 
-// Intact says whether the object is as its last apply left it.
+// Intact says whether the object is as its last apply left it, but for what is
+// ignored.
 func Intact(obj *unstructured.Unstructured) bool {
 	a, ok := ReadApplied(obj)
-	return ok && a.Owned == Owned(obj, ReadIgnored(obj))
+	if !ok {
+		return false
+	}
+	ignored := ReadIgnored(obj)
+	if a.Owned == Owned(obj, ignored) {
+		return true
+	}
+	// What a manager takes over is only known once it has.
+	return slices.ContainsFunc(lastManagers(obj), func(m string) bool {
+		return slices.Contains(ignored.Managers, m)
+	})
 }
 
 // walker visits the leaves of a set of owned fields.
