@@ -98,7 +98,8 @@ func (s *Store) Commit(ctx context.Context, req CommitRequest) (core.Revision, e
 		return core.Revision{}, err
 	}
 	s.outbox.wake(r, ref)
-	return core.Revision{Ref: ref, Commit: made}, r.followHead(core.RefUpdate{Ref: ref, Old: req.Expect, New: made})
+	s.followHead(r, core.RefUpdate{Ref: ref, Old: req.Expect, New: made})
+	return core.Revision{Ref: ref, Commit: made}, nil
 }
 
 // checkCommit finds what is wrong with a request before git would, in words.

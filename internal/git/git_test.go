@@ -79,7 +79,7 @@ func (r *recorder) deliver(_ context.Context, u core.RefUpdate) error {
 }
 
 // wait returns the events once there are n.
-func (r *recorder) wait(t *testing.T, n int) []core.RefUpdate {
+func (r *recorder) wait(t testing.TB, n int) []core.RefUpdate {
 	t.Helper()
 	for {
 		r.mu.Lock()
@@ -124,11 +124,11 @@ func (w *world) as(user, path string) string {
 
 // client is a work tree.
 type client struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 
-func newClient(t *testing.T) client {
+func newClient(t testing.TB) client {
 	t.Helper()
 	c := client{t: t, dir: t.TempDir()}
 	c.git("init", "-q", "-b", "main")

@@ -94,6 +94,14 @@ type hookPayload struct {
 	Timestamp time.Time `json:"timestamp"`
 }
 
+func parseHook(body []byte) (*hookPayload, error) {
+	var p hookPayload
+	if err := json.Unmarshal(body, &p); err != nil {
+		return nil, &badRequest{http.StatusBadRequest, "the payload is not JSON as expected (set the webhook's content type to application/json)"}
+	}
+	return &p, nil
+}
+
 // urlKeys are the repository's URLs in the form in which they are compared.
 func (p *hookPayload) urlKeys() []string {
 	var keys []string
@@ -180,9 +188,9 @@ func (s *hookServer) take(w http.ResponseWriter, r *http.Request) (string, error
 	if kind.event != "" && !slices.Contains(kind.pushes, r.Header.Get(kind.event)) {
 		return "nothing to do for this event", nil
 	}
-	var p hookPayload
-	if err := json.Unmarshal(body, &p); err != nil {
-		return "", &badRequest{http.StatusBadRequest, "the payload is not JSON as expected (set the webhook's content type to application/json)"}
+	p, err := parseHook(body)
+	if err != nil {
+		return "", err
 	}
 	keys := p.urlKeys()
 	if len(keys) == 0 {

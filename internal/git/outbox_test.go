@@ -327,7 +327,7 @@ func TestConcurrentPushes(t *testing.T) {
 }
 
 // start opens w.dir and serves it until the test's end.
-func start(t *testing.T, w *world, edit ...func(*Options)) {
+func start(t testing.TB, w *world, edit ...func(*Options)) {
 	t.Helper()
 	opts := Options{Deliver: w.got.deliver, Logger: slog.New(slog.DiscardHandler)}
 	for _, e := range edit {

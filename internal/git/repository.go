@@ -21,6 +21,8 @@ type repository struct {
 	name core.Name
 	url  string
 	refs refStore
+	// head guards HEAD's changes, which the outbox and writers race for.
+	head sync.Mutex
 	// gone is set when the repository was deleted.
 	gone atomic.Bool
 
@@ -189,6 +191,8 @@ func (r *repository) followHead(u core.RefUpdate) error {
 	if r.url != "" || u.Old != "" || !strings.HasPrefix(u.Ref, "refs/heads/") {
 		return nil
 	}
+	r.head.Lock()
+	defer r.head.Unlock()
 	head, err := r.refs.head()
 	if err != nil || head == u.Ref {
 		return err
@@ -205,12 +209,15 @@ func (r *repository) followHead(u core.RefUpdate) error {
 // writing takes the lock of those who write, once what a crash left behind is
 // out of the way.
 func (r *repository) writing(ctx context.Context) (*fileLock, error) {
-	if err := r.ready(ctx); err != nil {
-		return nil, err
+	err := r.ready(ctx)
+	var lock *fileLock
+	if err == nil {
+		lock, err = waitLock(ctx, r.lockPath(), false)
 	}
-	lock, err := waitLock(ctx, r.lockPath(), false)
-	if err == nil && r.gone.Load() {
-		lock.release()
+	if r.gone.Load() { // whatever else went wrong with it
+		if err == nil {
+			lock.release()
+		}
 		return nil, &NotFoundError{Repository: r.String()}
 	}
 	return lock, err

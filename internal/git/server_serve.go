@@ -110,9 +110,7 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if len(push.refs()) > 0 {
 		s.outbox.wake(repo, push.refs()...)
 		for _, c := range push.commands {
-			if err := repo.followHead(core.RefUpdate{Ref: c.ref, Old: c.old, New: c.new}); err != nil {
-				s.log.Warn("Letting HEAD follow the first branch failed", "repository", repo.String(), "error", err)
-			}
+			s.followHead(repo, core.RefUpdate{Ref: c.ref, Old: c.old, New: c.new})
 		}
 	}
 	if held.begun {

@@ -274,6 +274,14 @@ func (s *Store) pack(ctx context.Context, r *repository) error {
 	return err
 }
 
+// followHead has HEAD follow the first branch before whoever made it goes on
+// to clone. The outbox does it again, for those who died here.
+func (s *Store) followHead(r *repository, u core.RefUpdate) {
+	if err := r.followHead(u); err != nil {
+		s.log.Warn("Letting HEAD follow the first branch failed", "repository", r.String(), "error", err)
+	}
+}
+
 // all opens every repository and mirror.
 func (s *Store) all() ([]*repository, error) {
 	names, err := s.names()
