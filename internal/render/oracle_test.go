@@ -122,7 +122,7 @@ func compareKustomize(t *testing.T, root string, dirs []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := render.NewEngine(render.Limits{})
+	engine := newPool(t, render.PoolOptions{Workers: 1})
 	for _, dir := range dirs {
 		rel, err := filepath.Rel(root, dir)
 		if err != nil {
@@ -169,6 +169,7 @@ func TestHelmEqualsOracle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pool := newPool(t, render.PoolOptions{Workers: 1})
 	for _, c := range helmCases() {
 		t.Run(c.name, func(t *testing.T) {
 			opts := c.options
@@ -210,7 +211,7 @@ func TestHelmEqualsOracle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := render.NewEngine(render.Limits{}).Render(context.Background(), render.Request{Tree: tree, Path: c.chart, Helm: opts})
+			result, err := pool.Render(context.Background(), render.Request{Tree: tree, Path: c.chart, Helm: opts})
 			if err != nil {
 				t.Fatal(err)
 			}
