@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -40,6 +41,7 @@ func (g *globals) robots() (*identity.Robots, error) {
 	if err != nil {
 		return nil, err
 	}
+	config.WarningHandler = rest.NoWarnings{} // of shortened tokens: we say that ourselves
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("making a client for the cluster: %w", err)
@@ -147,10 +149,11 @@ func explainToken(log io.Writer, robot identity.Robot, token identity.Token, wan
 	} else {
 		fmt.Fprintf(log, "robot %s/%s can do nothing yet: give it --can, or a RoleBinding\n", robot.Namespace, robot.Name)
 	}
-	fmt.Fprintf(log, "the token expires at %s, in %s\n",
-		token.Expires.Local().Format(time.RFC3339), duration.HumanDuration(time.Until(token.Expires).Round(time.Second)))
 	// A few seconds of difference are the request's own.
-	if token.Expires.Before(wanted.Add(-time.Minute)) {
+	const slack = time.Minute
+	fmt.Fprintf(log, "the token expires at %s, in %s\n",
+		token.Expires.Local().Format(time.RFC3339), duration.HumanDuration(time.Until(token.Expires)+slack))
+	if token.Expires.Before(wanted.Add(-slack)) {
 		fmt.Fprintln(log, "warning: the cluster gave it less time than was asked for")
 	}
 }
