@@ -40,7 +40,9 @@ func execKubectl(inst *app.Instance, args []string) error {
 	if err != nil {
 		return err
 	}
-	env := append(os.Environ(), "KUBECONFIG="+inst.KubeconfigPath())
-	err = syscall.Exec(program, append([]string{program, "kubectl"}, args...), env)
+	if err := os.Setenv("KUBECONFIG", inst.KubeconfigPath()); err != nil {
+		return err
+	}
+	err = syscall.Exec(program, append([]string{program, "kubectl"}, args...), os.Environ())
 	return fmt.Errorf("running %s: %w", program, err)
 }
