@@ -30,6 +30,10 @@ type CollectOptions struct {
 // defaultMinAge is longer than any push and any night.
 const defaultMinAge = 24 * time.Hour
 
+// minUploadAge is how long an upload may wait for its next request, however
+// short the minimum age is.
+const minUploadAge = time.Hour
+
 // Report says what was collected, or in a dry run would be.
 type Report struct {
 	// Manifests are as "NAMESPACE/NAME@DIGEST", Blobs as digests.
@@ -65,6 +69,7 @@ func (g *Registry) Collect(ctx context.Context, opts CollectOptions) (Report, er
 		Registry: g,
 		dry:      opts.DryRun,
 		cutoff:   time.Now().Add(-opts.MinAge),
+		idle:     time.Now().Add(-max(opts.MinAge, minUploadAge)),
 		keep:     map[digest.Digest]bool{},
 		gone:     map[string]bool{},
 	}
@@ -111,22 +116,29 @@ type collection struct {
 	*Registry
 	dry    bool
 	cutoff time.Time
-	keep   map[digest.Digest]bool
+	// idle is the cutoff for uploads.
+	idle time.Time
+	keep map[digest.Digest]bool
 	// gone has the directories of links that were removed, or would have been.
 	gone   map[string]bool
 	report Report
 }
 
-// old says whether the file at p was last used before the cutoff. A file that
-// is not there is not old: somebody else removed it.
+// old says whether the file at p was last used before the cutoff.
 func (c *collection) old(ctx context.Context, p string) (bool, error) {
+	return c.before(ctx, p, c.cutoff)
+}
+
+// before says whether the file at p was last used before then. A file that is
+// not there was not: somebody else removed it.
+func (c *collection) before(ctx context.Context, p string, then time.Time) (bool, error) {
 	info, err := c.store.Stat(ctx, p)
 	if isMissing(err) {
 		return false, nil
 	} else if err != nil {
 		return false, err
 	}
-	return info.ModTime().Before(c.cutoff), nil
+	return info.ModTime().Before(then), nil
 }
 
 // remove deletes what stands at p, except in a dry run.

@@ -58,7 +58,7 @@ func (c *collection) sweep(ctx context.Context, n core.Name) error {
 	return nil
 }
 
-// abandoned removes uploads to which nothing was added for the minimum age.
+// abandoned removes uploads to which nothing was added for long.
 func (c *collection) abandoned(ctx context.Context, n core.Name) error {
 	ids, err := c.store.names(ctx, uploadsPath(n))
 	if err != nil {
@@ -73,23 +73,35 @@ func (c *collection) abandoned(ctx context.Context, n core.Name) error {
 }
 
 func (c *collection) upload(ctx context.Context, dir, id string) error {
-	release, ok := c.uploads.try(id)
-	if !ok {
-		return nil // it is being written
-	}
-	defer release()
-	files, err := c.store.List(ctx, dir)
-	if err != nil && !isMissing(err) {
+	// Nobody is turned away from an upload that is in use: look, hold, look.
+	if idle, err := c.isIdle(ctx, dir); err != nil || !idle {
 		return err
 	}
-	for _, f := range append(files, dir) {
-		old, err := c.old(ctx, f)
-		if err != nil || !old {
-			return err
-		}
+	release, ok := c.uploads.try(id)
+	if !ok {
+		return nil
+	}
+	defer release()
+	if idle, err := c.isIdle(ctx, dir); err != nil || !idle {
+		return err
 	}
 	c.report.Uploads++
 	return c.remove(ctx, dir)
+}
+
+func (c *collection) isIdle(ctx context.Context, dir string) (bool, error) {
+	files, err := c.store.List(ctx, dir)
+	if isMissing(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	for _, f := range append(files, dir) {
+		if old, err := c.before(ctx, f, c.idle); err != nil || !old {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // content removes the blobs that no repository links any more.
@@ -186,7 +198,7 @@ func (c *collection) temporaries(ctx context.Context) error {
 			return nil
 		}
 		info, err := entry.Info()
-		if err != nil || !info.ModTime().Before(c.cutoff) {
+		if err != nil || !info.ModTime().Before(c.idle) {
 			return nil // gone, or young
 		}
 		return os.Remove(p)

@@ -135,6 +135,9 @@ func as(token string) crane.Option {
 
 func TestMain(m *testing.M) {
 	registry.RouteLogs(slog.New(slog.DiscardHandler))
+	if dir := os.Getenv(serveEnv); dir != "" {
+		serveForever(dir)
+	}
 	os.Exit(m.Run())
 }
 
