@@ -1,0 +1,248 @@
+package render
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/go-logr/logr"
+	"github.com/google/renameio/v2"
+	"github.com/klauspost/compress/zstd"
+)
+
+// CacheLimits bound a Cached. The zero value of a field is its default.
+type CacheLimits struct {
+	// MaxBytes is for the files on disk; 512 MiB. The ones that were not used
+	// for the longest time go first.
+	MaxBytes int64
+	// MaxObjectBytes is for one result in memory while it is read; 128 MiB.
+	MaxObjectBytes int64
+}
+
+// remembered is how many results are remembered of one request: of the newest
+// revisions, so that going back to one renders nothing.
+const remembered = 4
+
+// Cached is a Renderer that renders nothing that was rendered before. What it
+// remembers is on disk: for each request the inputs that were read the last
+// times, and for each key the objects. A request first checks the remembered
+// inputs against its trees, by hashes alone.
+type Cached struct {
+	next   Renderer
+	dir    string
+	limits CacheLimits
+	decode cbor.DecMode
+
+	mu   sync.Mutex // guards size and sweep
+	size int64
+}
+
+var _ Renderer = (*Cached)(nil)
+
+// NewCached makes a Cached in dir, which it creates. Errors of the disk are
+// logged, and then it renders.
+func NewCached(next Renderer, dir string, limits CacheLimits) (*Cached, error) {
+	if limits.MaxBytes <= 0 {
+		limits.MaxBytes = 512 << 20
+	}
+	if limits.MaxObjectBytes <= 0 {
+		limits.MaxObjectBytes = 128 << 20
+	}
+	decode, err := cbor.DecOptions{MaxNestedLevels: 16, MaxArrayElements: 1 << 20}.DecMode()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cached{next: next, dir: dir, limits: limits, decode: decode}
+	for _, sub := range []string{indexDir, objectDir} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("make the render cache: %w", err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c, c.sweep()
+}
+
+const (
+	indexDir  = "index"  // request → past
+	objectDir = "object" // key → stored
+)
+
+// past is one result that a request had.
+type past struct {
+	Key    string
+	Inputs []Input
+}
+
+// stored is a result without what its past says.
+type stored struct {
+	Objects  [][]byte // JSON
+	Tool     Tool
+	Warnings []string
+}
+
+// Render implements Renderer.
+func (c *Cached) Render(ctx context.Context, req Request) (*Result, error) {
+	log := logr.FromContextOrDiscard(ctx)
+	slot := filepath.Join(c.dir, indexDir, slotOf(req))
+	var pasts []past
+	if err := c.load(slot, &pasts); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Info("a render cache entry cannot be read", "file", slot, "error", err.Error())
+	}
+	if result, err := c.find(ctx, req, pasts); err != nil || result != nil {
+		return result, err
+	}
+	result, err := c.next.Render(ctx, req)
+	if err != nil || result.Key == "" {
+		return result, err
+	}
+	if err := c.remember(slot, pasts, result); err != nil {
+		log.Info("a render result cannot be cached", "error", err.Error())
+	}
+	return result, nil
+}
+
+// slotOf names what asks again and again: parameters and source.
+func slotOf(req Request) string {
+	h := versionHash()
+	writeField(h, parameters(req))
+	writeField(h, []byte(req.Source))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// find returns the result of a past whose inputs are what they were.
+func (c *Cached) find(ctx context.Context, req Request, pasts []past) (*Result, error) {
+	for _, p := range pasts {
+		same, err := Unchanged(ctx, p.Inputs, req.trees())
+		if err != nil {
+			return nil, err
+		}
+		if !same {
+			continue
+		}
+		// The key says what the inputs say, whoever wrote the file.
+		if p.Key != key(req, p.Inputs) {
+			continue
+		}
+		var s stored
+		file := filepath.Join(c.dir, objectDir, p.Key)
+		if c.load(file, &s) != nil {
+			continue // swept, or damaged: it is rendered again
+		}
+		objects, err := decodeObjects(s.Objects)
+		if err != nil {
+			continue
+		}
+		now := time.Now()
+		_ = os.Chtimes(file, now, now) // for the sweep; without it, it goes earlier
+		return &Result{Objects: objects, Tool: s.Tool, Key: p.Key, Inputs: p.Inputs, Warnings: s.Warnings, Cached: true}, nil
+	}
+	return nil, nil
+}
+
+func (c *Cached) remember(slot string, pasts []past, result *Result) error {
+	encoded, err := encodeObjects(result, c.limits.MaxObjectBytes)
+	if err != nil {
+		return err
+	}
+	s := stored{Objects: encoded, Tool: result.Tool, Warnings: result.Warnings}
+	// First the objects, then what leads to them.
+	if err := c.save(filepath.Join(c.dir, objectDir, result.Key), s); err != nil {
+		return err
+	}
+	pasts = slices.DeleteFunc(pasts, func(p past) bool { return p.Key == result.Key })
+	pasts = append([]past{{Key: result.Key, Inputs: result.Inputs}}, pasts...)
+	return c.save(slot, pasts[:min(len(pasts), remembered)])
+}
+
+// save writes a file at once: SHA-256 of what follows, and that in CBOR and
+// zstd.
+func (c *Cached) save(file string, v any) error {
+	data, err := cbor.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(file), err)
+	}
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		return err
+	}
+	packed := encoder.EncodeAll(data, nil)
+	sum := sha256.Sum256(packed)
+	if err := renameio.WriteFile(file, append(sum[:], packed...), 0o600); err != nil {
+		return fmt.Errorf("write the render cache: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.size += int64(len(packed)); c.size > c.limits.MaxBytes {
+		return c.sweep()
+	}
+	return nil
+}
+
+func (c *Cached) load(file string, v any) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if len(data) < sha256.Size || sha256.Sum256(data[sha256.Size:]) != [sha256.Size]byte(data[:sha256.Size]) {
+		_ = os.Remove(file)
+		return fmt.Errorf("%s is damaged", filepath.Base(file))
+	}
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(c.limits.MaxObjectBytes)*2))
+	if err != nil {
+		return err
+	}
+	defer decoder.Close()
+	plain, err := decoder.DecodeAll(data[sha256.Size:], nil)
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", filepath.Base(file), err)
+	}
+	return c.decode.Unmarshal(plain, v)
+}
+
+// sweep counts the files and removes the oldest until they fit into nine
+// tenths of the limit. c.mu is held.
+func (c *Cached) sweep() error {
+	type file struct {
+		path string
+		info fs.FileInfo
+	}
+	var files []file
+	c.size = 0
+	for _, sub := range []string{indexDir, objectDir} {
+		dir := filepath.Join(c.dir, sub)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return fmt.Errorf("sweep the render cache: %w", err)
+		}
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil {
+				files = append(files, file{filepath.Join(dir, e.Name()), info})
+				c.size += info.Size()
+			}
+		}
+	}
+	if c.size <= c.limits.MaxBytes {
+		return nil
+	}
+	sort.Slice(files, func(i, k int) bool { return files[i].info.ModTime().Before(files[k].info.ModTime()) })
+	for _, f := range files {
+		if c.size <= c.limits.MaxBytes/10*9 {
+			break
+		}
+		if err := os.Remove(f.path); err == nil {
+			c.size -= f.info.Size()
+		}
+	}
+	return nil
+}
