@@ -61,7 +61,7 @@ func TestApplicationBadInput(t *testing.T) {
 		condition string
 		says      []string
 	}{
-		"broken YAML":            {"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n data: [\n", argo.ConditionComparisonError, []string{"app/x.yaml", "line"}},
+		"broken YAML":            {"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n data: [\n", argo.ConditionComparisonError, []string{"app/x.yaml:4"}},
 		"kind that is not there": {"apiVersion: nobody.example/v1\nkind: Ghost\nmetadata:\n  name: x\n", argo.ConditionSyncError, []string{"Ghost", "nobody.example"}},
 		"invalid object":         {"apiVersion: v1\nkind: Service\nmetadata:\n  name: x\nspec:\n  ports: [{port: 99999}]\n", argo.ConditionSyncError, []string{"Service", "x", "port"}},
 	}
