@@ -116,7 +116,7 @@ func (s *Store) checkCommit(ctx context.Context, r *repository, ref string, req 
 		if c.Delete || c.Hash == "" || c.Mode&fs.ModeIrregular != 0 {
 			continue
 		}
-		kind, err := s.objects.kind(ctx, r.dir, c.Hash)
+		kind, err := s.objects.kind(ctx, r, c.Hash)
 		if err != nil && !errors.Is(err, errNoObject) {
 			return err
 		}
@@ -239,7 +239,7 @@ func (s *Store) sameTree(ctx context.Context, r *repository, a, b string) (bool,
 	}
 	var trees [2]string
 	for i, hash := range []string{a, b} {
-		obj, err := s.objects.read(ctx, r.dir, hash, maxCommitBytes)
+		obj, err := s.objects.read(ctx, r, hash, maxCommitBytes)
 		if err != nil {
 			return false, fmt.Errorf("reading commit %s: %w", hash, err)
 		}

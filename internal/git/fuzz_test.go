@@ -12,6 +12,8 @@ func FuzzParseTargetRevision(f *testing.F) {
 	for _, s := range []string{"", "HEAD", "main", "v1.2.3", "1.2.*", ">=1.0.0 <2.0.0", "^1", "refs/heads/main", strings.Repeat("a", 40), "abc1234", "a..b", "-x", "x.lock", "@{-1}", "a\nb", "*", "feature/x"} {
 		f.Add(s)
 	}
+	r := &repository{dir: f.TempDir()}
+	r.refs = refStore{dir: r.dir}
 	f.Fuzz(func(t *testing.T, s string) {
 		ref, err := ParseTargetRevision(s)
 		if err != nil {
@@ -21,8 +23,6 @@ func FuzzParseTargetRevision(f *testing.F) {
 			t.Errorf("%q gave %q", s, ref.Revision)
 		}
 		// It can be looked up without leaving the repository.
-		r := &repository{dir: t.TempDir()}
-		r.refs = refStore{dir: r.dir}
 		if _, spec, err := r.findRevision(&RevisionError{}, ref.Revision); err == nil && !shortHash.MatchString(spec) {
 			t.Errorf("%q gave the object name %q", s, spec)
 		}

@@ -26,7 +26,10 @@ type testUser struct {
 }
 
 func (u users) Authenticate(r *http.Request) (core.User, error) {
-	_, password, _ := r.BasicAuth()
+	_, password, basic := r.BasicAuth()
+	if !basic {
+		password = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	}
 	for name, user := range u {
 		if user.password == password {
 			return core.User{Name: name}, nil

@@ -104,7 +104,7 @@ func (s *Store) Delete(ctx context.Context, name core.Name) error {
 	if err != nil {
 		return fmt.Errorf("deleting repository %s: %w", name, err)
 	}
-	s.objects.drop(r.dir)
+	s.objects.drop(r)
 	if err := syncDir(filepath.Dir(r.dir)); err != nil {
 		return err
 	}

@@ -154,8 +154,8 @@ func (s *Store) Mirrors(context.Context) ([]string, error) {
 	return urls, err
 }
 
-// gate lets one fetch of a mirror happen at a time. It lives while somebody
-// uses it or there is something to remember.
+// gate lets one fetch of a mirror happen at a time. It lives as
+// long as the mirror.
 type gate struct {
 	turn chan struct{} // holds one token
 	// last belongs to who has the token.
@@ -221,6 +221,10 @@ func (s *Store) fetch(ctx context.Context, u remote, auth Auth, extra string) ([
 	}
 	if err == nil {
 		g.auth.Store(&auth)
+	} else if _, merr := s.mirror(dir); errors.Is(merr, fs.ErrNotExist) {
+		s.mu.Lock()
+		delete(s.gates, dir) // there is nothing to guard
+		s.mu.Unlock()
 	}
 	return updates, err
 }

@@ -220,7 +220,7 @@ func (s *Store) mirrorTooLarge(u remote, size int64) error {
 // fetchCommit gets a commit that no mirrored reference leads to, and keeps it.
 // One that the remote does not give is a *RevisionError.
 func (s *Store) fetchCommit(ctx context.Context, r *repository, u remote, auth Auth, env []string, hash string) error {
-	if _, err := s.objects.read(ctx, r.dir, hash, maxCommitBytes); !errors.Is(err, errNoObject) {
+	if _, err := s.objects.read(ctx, r, hash, maxCommitBytes); !errors.Is(err, errNoObject) {
 		return err
 	}
 	err := s.runFetch(ctx, r, u, auth, env, []string{"+" + hash + ":" + ownRefs + "keep/" + hash})

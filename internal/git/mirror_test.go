@@ -1,8 +1,13 @@
 package git
 
 import (
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,6 +170,27 @@ func TestMirrorRefusals(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Join(w.dir, "tmp")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestMirrorOverTLS(t *testing.T) {
+	remote, _, hash := forge(t)
+	w := newWorld(t)
+	tls := httptest.NewTLSServer(remote.Handler(team))
+	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(tls.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tls.Certificate().Raw})
+	url := tls.URL + "/git/web"
+	if _, err := w.Fetch(t.Context(), url, aliceAuth); !errors.As(err, new(*UnreachableError)) {
+		t.Errorf("an unknown certificate: %v", err)
+	}
+	for _, auth := range []Auth{{Token: "alice-token", CA: ca}, {Password: "alice-token", CA: ca}, {Password: "alice-token", Insecure: true}} {
+		if s, err := w.Resolve(t.Context(), url, Ref{}, auth); err != nil || s.Revision.Commit != hash {
+			t.Errorf("%v, %v", s.Revision, err)
+		}
+	}
+	if text := fmt.Sprintf("%v %+v %#v %s", aliceAuth, aliceAuth, aliceAuth, []any{aliceAuth}); strings.Contains(text, "alice") {
+		t.Errorf("credentials print themselves: %s", text)
 	}
 }
 

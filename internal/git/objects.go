@@ -60,13 +60,13 @@ var errAmbiguous = errors.New("the short name is ambiguous")
 // read returns the object that spec names: a hash, whole or shortened, and
 // "^{commit}" or the like behind it. The caller has made sure that spec is
 // nothing else. Errors: errNoObject, errAmbiguous, *core.TooLargeError.
-func (p *objectPool) read(ctx context.Context, dir, spec string, limit int64) (object, error) {
-	return p.ask(ctx, dir, func(r *objectReader) (object, error) { return r.contents(spec, limit) })
+func (p *objectPool) read(ctx context.Context, repo *repository, spec string, limit int64) (object, error) {
+	return p.ask(ctx, repo, func(r *objectReader) (object, error) { return r.contents(spec, limit) })
 }
 
 // kind returns what the object is that a hash names. Errors: errNoObject.
-func (p *objectPool) kind(ctx context.Context, dir, hash string) (string, error) {
-	obj, err := p.ask(ctx, dir, func(r *objectReader) (object, error) {
+func (p *objectPool) kind(ctx context.Context, repo *repository, hash string) (string, error) {
+	obj, err := p.ask(ctx, repo, func(r *objectReader) (object, error) {
 		obj, _, err := r.header("info", hash)
 		r.broken = err != nil && !errors.Is(err, errNoObject)
 		return obj, err
@@ -74,14 +74,14 @@ func (p *objectPool) kind(ctx context.Context, dir, hash string) (string, error)
 	return obj.kind, err
 }
 
-func (p *objectPool) ask(ctx context.Context, dir string, question func(*objectReader) (object, error)) (object, error) {
+func (p *objectPool) ask(ctx context.Context, repo *repository, question func(*objectReader) (object, error)) (object, error) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	case <-ctx.Done():
 		return object{}, ctx.Err()
 	}
-	r, err := p.take(dir)
+	r, err := p.take(repo)
 	if err != nil {
 		return object{}, err
 	}
@@ -100,25 +100,25 @@ func (p *objectPool) ask(ctx context.Context, dir string, question func(*objectR
 	return obj, err
 }
 
-// take returns an idle reader of the repository at dir, or starts one.
-func (p *objectPool) take(dir string) (*objectReader, error) {
+// take returns an idle reader of the repository, or starts one.
+func (p *objectPool) take(repo *repository) (*objectReader, error) {
 	p.mu.Lock()
 	for i := len(p.idle) - 1; i >= 0; i-- {
-		if r := p.idle[i]; r.dir == dir {
+		if r := p.idle[i]; r.repo == repo {
 			p.idle = append(p.idle[:i], p.idle[i+1:]...)
 			p.mu.Unlock()
 			return r, nil
 		}
 	}
 	p.mu.Unlock()
-	return startReader(p.git, dir)
+	return startReader(p.git, repo)
 }
 
 func (p *objectPool) put(r *objectReader) {
 	r.used = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || r.repo.gone.Load() {
 		go r.close()
 		return
 	}
@@ -147,12 +147,12 @@ func (p *objectPool) closeIdle() {
 }
 
 // drop closes the readers of a repository that is gone.
-func (p *objectPool) drop(dir string) {
+func (p *objectPool) drop(repo *repository) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	kept := p.idle[:0]
 	for _, r := range p.idle {
-		if r.dir == dir {
+		if r.repo == repo {
 			go r.close()
 		} else {
 			kept = append(kept, r)
@@ -176,7 +176,7 @@ func (p *objectPool) close() {
 
 // objectReader is one cat-file process.
 type objectReader struct {
-	dir    string
+	repo   *repository
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *bufio.Reader
@@ -184,8 +184,8 @@ type objectReader struct {
 	broken bool
 }
 
-func startReader(git *program, dir string) (*objectReader, error) {
-	cmd := git.command(context.Background(), dir, "cat-file", "--batch-command")
+func startReader(git *program, repo *repository) (*objectReader, error) {
+	cmd := git.command(context.Background(), repo.dir, "cat-file", "--batch-command")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("starting git cat-file: %w", err)
@@ -197,7 +197,7 @@ func startReader(git *program, dir string) (*objectReader, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting git cat-file: %w", err)
 	}
-	return &objectReader{dir: dir, cmd: cmd, in: in, out: bufio.NewReaderSize(out, 64<<10)}, nil
+	return &objectReader{repo: repo, cmd: cmd, in: in, out: bufio.NewReaderSize(out, 64<<10)}, nil
 }
 
 // header asks for an object and reads the first line of the answer.

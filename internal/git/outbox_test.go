@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
 )
@@ -50,7 +51,7 @@ func serveUntilKilled(dir, death string) {
 			die()
 		}
 		fmt.Fprintf(log, "%s %s %s %s %s\n", u.ID, u.Ref, u.Old, u.New, u.Who)
-		fmt.Println("delivered", u.ID)
+		fmt.Println("delivered", u.Ref, u.New)
 		if death == "save" {
 			die()
 		}
@@ -182,6 +183,69 @@ func TestCrash(t *testing.T) {
 	if lines := strings.Count(string(data), "\n"); lines != rounds+rounds/2 {
 		t.Errorf("%d deliveries, want %d: one a push, and one more where the server died right after it", lines, rounds+rounds/2)
 	}
+}
+
+// TestKilledPushes kills the server at any moment of a push, so that git goes
+// on without it, or does not. Whatever became of the push: after restarts, what
+// was delivered is the history of the reference, each step under one ID.
+func TestKilledPushes(t *testing.T) {
+	dir := t.TempDir()
+	c := newClient(t)
+	c.commit("n", "first")
+	rounds := 15
+	if testing.Short() {
+		rounds = 5
+	}
+	for i := range rounds {
+		s := startCrashServer(t, dir, "")
+		c.commit("n", fmt.Sprint(i))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = c.try("push", "-q", s.as("alice"), "main")
+		}()
+		time.Sleep(time.Duration(i) * 7 * time.Millisecond) // when, does not matter to what is wanted
+		s.kill()
+		<-done
+	}
+	s := startCrashServer(t, dir, "")
+	c.commit("n", "last")
+	c.git("push", "-q", s.as("alice"), "main")
+	for last := "refs/heads/main " + c.git("rev-parse", "HEAD"); ; {
+		if got := s.next(t, "delivered "); got == last {
+			break
+		} else if got == "" {
+			t.Fatal("the last push was not delivered")
+		}
+	}
+	s.stop(t)
+	data, err := os.ReadFile(filepath.Join(dir, "delivered"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	at := ""
+	for line := range strings.Lines(string(data)) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
+		if len(f) != 5 || f[1] != "refs/heads/main" {
+			continue
+		}
+		if before, again := seen[f[0]]; again {
+			if before != line {
+				t.Errorf("%q and %q have the same ID", before, line)
+			}
+			continue
+		}
+		seen[f[0]] = line
+		if f[2] != at || f[4] != "alice" {
+			t.Errorf("%q does not follow %q", line, at)
+		}
+		at = f[3]
+	}
+	if want := c.git("rev-parse", "HEAD"); at != want {
+		t.Errorf("the last event is %s, want %s", at, want)
+	}
+	t.Logf("%d of %d killed pushes took effect", len(seen)-1, rounds)
 }
 
 // TestLeftovers starts on what a power cut leaves: locks, half a repository,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -28,6 +29,10 @@ type InvalidURLError struct {
 func (e *InvalidURLError) Error() string {
 	return fmt.Sprintf("invalid repository URL %q: %s", e.URL, e.Reason)
 }
+
+// hostPort is a name or an address, and perhaps a port. It does not look like
+// an option of ssh.
+var hostPort = regexp.MustCompile(`^(\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9._-]*)(:[0-9]{1,5})?$`)
 
 var defaultPorts = map[string]string{"https": ":443", "http": ":80", "ssh": ":22"}
 
@@ -84,7 +89,7 @@ func parseSCP(s string) (remote, error) {
 func (r remote) checked() (remote, error) {
 	r.path = strings.Trim(path.Clean("/"+r.path), "/")
 	switch {
-	case r.host == "" || strings.HasPrefix(r.host, "-") || strings.ContainsAny(r.host, "@%\\"):
+	case !hostPort.MatchString(r.host):
 		return remote{}, &InvalidURLError{URL: r.String(), Reason: "it names no host"}
 	case r.path == "" || r.path == ".git":
 		return remote{}, &InvalidURLError{URL: r.String(), Reason: "it names no repository"}

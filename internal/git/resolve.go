@@ -105,7 +105,7 @@ func (s *Store) snapshot(ctx context.Context, r *repository, ref Ref) (core.Snap
 	if err != nil {
 		return core.Snapshot{}, err
 	}
-	obj, err := s.objects.read(ctx, r.dir, spec+"^{commit}", maxCommitBytes)
+	obj, err := s.objects.read(ctx, r, spec+"^{commit}", maxCommitBytes)
 	switch {
 	case errors.Is(err, errNoObject):
 		return core.Snapshot{}, &RevisionError{Repository: r.String(), Revision: ref.String()}

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/Masterminds/semver/v3"
 )
@@ -66,6 +67,9 @@ func clip(s string, n int) string {
 }
 
 func validRevision(s string) bool {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return false
+	}
 	return wholeHash.MatchString(s) || isConstraint(s) || validRefName("refs/heads/"+s)
 }
 

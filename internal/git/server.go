@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
 )
@@ -61,14 +62,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		w.Header().Set("Retry-After", "2")
-		s.refuse(w, r, &core.UnavailableError{What: "the Git server", Err: errors.New("too many requests at the same time, try again")})
+	if err := s.queue(r.Context()); err != nil {
+		w.Header().Set("Retry-After", "10")
+		s.refuse(w, r, err)
 		return
 	}
+	defer func() { <-s.slots }()
 	repo, err := s.embedded(c.name)
 	if err != nil {
 		s.refuse(w, r, err)
@@ -89,6 +88,22 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil && r.Context().Err() == nil {
 		s.refuse(w, r, err)
+	}
+}
+
+// queueTime is how long a request waits for its turn: git clients do not come
+// back by themselves.
+const queueTime = 10 * time.Second
+
+// queue waits for one of the slots.
+func (s *server) queue(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, queueTime)
+	defer cancel()
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &core.UnavailableError{What: "the Git server", Err: errors.New("too many requests at the same time, try again")}
 	}
 }
 

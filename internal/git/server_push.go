@@ -189,3 +189,25 @@ func (r *repository) noteDeletions(refs []string, who string) error {
 	}
 	return r.cursor.save()
 }
+
+// forgetDeletions takes back what noteDeletions wrote of references that are
+// still there: git refused.
+func (r *repository) forgetDeletions(refs []string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed := false
+	for _, ref := range refs {
+		hash, err := r.refs.lookup(ref)
+		if err != nil {
+			return err
+		}
+		if _, noted := r.cursor.Deleting[ref]; noted && hash != "" {
+			delete(r.cursor.Deleting, ref)
+			changed = true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return r.cursor.save()
+}

@@ -107,12 +107,7 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	held := &answer{w: w, kind: out.kind, hold: true}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = io.MultiReader(strings.NewReader(push.raw), body), held, tail
 	runErr := cmd.Run()
-	if len(push.refs()) > 0 {
-		s.outbox.wake(repo, push.refs()...)
-		for _, c := range push.commands {
-			s.followHead(repo, core.RefUpdate{Ref: c.ref, Old: c.old, New: c.new})
-		}
-	}
+	s.pushed(repo, push)
 	if held.begun {
 		drain(w, r, s.limits.PushBytes) // a client still sending does not listen
 		return held.release()
@@ -124,6 +119,20 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return &commandError{verb: receivePack, err: runErr, stderr: tail.String()}
 	}
 	return nil
+}
+
+// pushed sees to what follows from a push, however it went.
+func (s *server) pushed(repo *repository, p *push) {
+	if len(p.commands) == 0 {
+		return // git asks so before a large push
+	}
+	s.outbox.wake(repo, p.refs()...)
+	for _, c := range p.commands {
+		s.followHead(repo, core.RefUpdate{Ref: c.ref, Old: c.old, New: c.new})
+	}
+	if err := repo.forgetDeletions(p.deletions()); err != nil {
+		s.log.Warn("Forgetting a refused deletion failed", "repository", repo.String(), "error", err)
+	}
 }
 
 // drain takes what the client is still sending, so that it comes to read the

@@ -38,6 +38,8 @@ func TestPushCreatesAndDelivers(t *testing.T) {
 		other.git("clone", "-q", w.as("alice", path), filepath.Join(other.dir, strings.ReplaceAll(path, "/", "-")))
 	}
 	other.git("clone", "-q", "--depth=1", w.as("bob", "web"), filepath.Join(other.dir, "shallow"))
+	other.git("-c", "protocol.version=0", "clone", "-q", w.as("bob", "web"), filepath.Join(other.dir, "v0"))
+	other.git("clone", "-q", "--filter=blob:none", w.as("bob", "web"), filepath.Join(other.dir, "partial"))
 }
 
 func TestRefusals(t *testing.T) {

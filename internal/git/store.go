@@ -239,12 +239,12 @@ func (s *Store) resync(ctx context.Context, recovery bool) {
 		if !recovery {
 			continue
 		}
-		go func() {
+		s.background.Go(func() {
 			if err := r.ready(ctx); err != nil && ctx.Err() == nil && !r.gone.Load() {
 				s.log.Warn("Recovering a repository failed", "repository", r.String(), "error", err)
 			}
 			s.outbox.wake(r)
-		}()
+		})
 	}
 }
 

@@ -80,7 +80,7 @@ func (t *tree) Read(ctx context.Context, name string) ([]byte, error) {
 	case e.Mode&fs.ModeIrregular != 0:
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is a submodule")}
 	}
-	obj, err := t.store.objects.read(ctx, t.repo.dir, e.Hash, t.store.limits.FileBytes)
+	obj, err := t.store.objects.read(ctx, t.repo, e.Hash, t.store.limits.FileBytes)
 	var tooLarge *core.TooLargeError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -98,7 +98,7 @@ func (t *tree) entries(ctx context.Context, hash string) ([]core.TreeEntry, erro
 	if entries, ok := t.store.trees.get(hash); ok {
 		return entries, nil
 	}
-	obj, err := t.store.objects.read(ctx, t.repo.dir, hash, maxTreeBytes)
+	obj, err := t.store.objects.read(ctx, t.repo, hash, maxTreeBytes)
 	if err != nil {
 		return nil, hideMissing(err)
 	}
