@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/openapi"
+	"sigs.k8s.io/yaml"
 )
 
 // kustomizeMutex guards kyaml's global OpenAPI schema, which builds read and
@@ -106,6 +107,9 @@ func (f *kustomizeFS) explain(err error) error {
 		return NewError(BuildFailed, f.job.dir, 0, "kustomize gave up on a malformed object").
 			WithHint("run kustomize build on the directory to find it")
 	}
+	if broken := f.brokenFile(); broken != nil {
+		return broken
+	}
 	msg := strings.ReplaceAll(err.Error(), mount+"/", "")
 	e := NewError(BuildFailed, f.job.dir, 0, "%s", f.redact(withoutQuotes(msg)))
 	var pathErr *kustomizePathError
@@ -116,6 +120,24 @@ func (f *kustomizeFS) explain(err error) error {
 		e.Path = pathErr.path
 	}
 	return e
+}
+
+// brokenFile finds the line that is no YAML in what was read. kustomize's own
+// errors have it somewhere in their text, or not at all.
+func (f *kustomizeFS) brokenFile() error {
+	for _, file := range sortedKeys(f.read) {
+		if ext := path.Ext(file); ext != ".yaml" && ext != ".yml" && !isKustomizationName(path.Base(file)) {
+			continue
+		}
+		for _, doc := range splitDocuments(f.read[file]) {
+			if _, err := yaml.YAMLToJSONStrict(doc.text); err != nil {
+				e := doc.at(file, err)
+				e.Msg = f.redact(e.Msg)
+				return e
+			}
+		}
+	}
+	return nil
 }
 
 // hasKustomization says whether dir holds a kustomization.

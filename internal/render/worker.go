@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"path"
 	"runtime/debug"
 	"sort"
@@ -31,6 +32,7 @@ const maxStack = 64 << 20
 // ends. It restricts the whole process for good (no network, no program, no
 // file), so it is all that a process does.
 func ServeWorker(ctx context.Context, in io.Reader, out io.Writer) error {
+	os.Clearenv() // kustomize looks up in it what an env file gives no value
 	debug.SetMaxStack(maxStack)
 	time.Local = time.UTC
 	http.DefaultTransport = refuseTransport{}
