@@ -26,6 +26,11 @@ import (
 	"github.com/fairway-cd/fairway/internal/registry/image"
 )
 
+func TestMain(m *testing.M) {
+	registry.RouteLogs(slog.New(slog.DiscardHandler))
+	os.Exit(m.Run())
+}
+
 // password lets in who knows it, to all but the namespace "closed".
 type password string
 
