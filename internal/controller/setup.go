@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -69,7 +73,28 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	if err := mgr.Add(manager.RunnableFunc(stages.Watcher.Run)); err != nil {
 		return nil, err
 	}
+	if err := mgr.Add(manager.RunnableFunc(e.prepareNamespace)); err != nil {
+		return nil, err
+	}
 	return e, mgr.Add(manager.RunnableFunc(e.watchDrift))
+}
+
+// prepareNamespace makes the namespace of Applications, so that somebody with
+// an empty cluster can create one. It tries until it succeeds.
+func (e *Engine) prepareNamespace(ctx context.Context) error {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: e.opts.ArgoNamespace}}
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		err := e.client.Create(ctx, namespace.DeepCopy())
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			log.FromContext(ctx).Error(err, "making the namespace of Applications", "namespace", namespace.Name)
+			return false, nil
+		}
+		return true, nil
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func (e *Engine) addControllers(mgr manager.Manager) error {
