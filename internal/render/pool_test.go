@@ -2,8 +2,13 @@ package render_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
 	"testing"
 
 	"github.com/fairway-cd/fairway/internal/core/memtree"
@@ -19,7 +24,54 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) > 1 && os.Args[1] == probeCommand {
+		os.Exit(probe())
+	}
 	os.Exit(m.Run())
+}
+
+const probeCommand = "sandbox-probe"
+
+// probe restricts its process and tries what must fail. It returns 0 where all
+// of it does.
+func probe() int {
+	if err := render.RestrictCalls(); err != nil {
+		fmt.Println("no filter:", err)
+		return probeNoFilter
+	}
+	failed := 0
+	for name, try := range map[string]func() error{
+		"open a file": func() error { _, err := os.ReadFile("/etc/passwd"); return err },
+		"make a file": func() error { return os.WriteFile(os.DevNull, nil, 0o600) },
+		"list":        func() error { _, err := os.ReadDir("/"); return err },
+		"dial":        func() error { _, err := net.Dial("tcp", "127.0.0.1:1"); return err },
+		"unix socket": func() error { _, err := net.Listen("unix", "@fairway-probe"); return err },
+		"exec":        func() error { return exec.Command("/bin/true").Run() },
+		"become it":   func() error { return syscall.Exec("/bin/true", nil, nil) },
+	} {
+		if err := try(); !errors.Is(err, syscall.EACCES) {
+			fmt.Println(name, "is not refused:", err)
+			failed = 1
+		}
+	}
+	return failed
+}
+
+const probeNoFilter = 77
+
+func TestRestrictedProcess(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, probeCommand)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() == probeNoFilter {
+		t.Skipf("this kernel has no seccomp: %s", out)
+	}
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 func newPool(t testing.TB, opts render.PoolOptions) *render.Pool {
@@ -69,5 +121,23 @@ func TestPoolIsolation(t *testing.T) {
 	if _, err := pool.Render(context.Background(), render.Request{Tree: memtree.New(overlayFiles()), Path: "over"}); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%+v", pool.Isolation())
+	isolation := pool.Isolation()
+	t.Logf("%+v", isolation)
+	if os.Geteuid() == 0 && runtime.GOOS == "linux" && !isolation.Network {
+		// A container may forbid namespaces; then the filter of calls must hold.
+		if !isolation.Seccomp {
+			t.Error("neither a network namespace nor a filter of system calls")
+		}
+	}
+}
+
+func BenchmarkCachedHit(b *testing.B) {
+	cached, _ := newCached(b, b.TempDir(), render.CacheLimits{})
+	req := render.Request{Tree: memtree.New(overlayFiles()), Path: "over"}
+	mustRender(b, cached, req)
+	for b.Loop() {
+		if !mustRender(b, cached, req).Cached {
+			b.Fatal("it rendered")
+		}
+	}
 }

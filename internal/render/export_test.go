@@ -1,0 +1,4 @@
+package render
+
+// RestrictCalls is restrictCalls, for the test's probe.
+var RestrictCalls = restrictCalls
