@@ -58,15 +58,16 @@ var errTooLarge = errors.New("the body is over the limit")
 // between two reads.
 type body struct {
 	io.ReadCloser
-	left  int64
-	alive func()
+	left    int64
+	patient patient
 	// over and err say afterwards why reading ended.
 	over bool
 	err  error
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	b.alive()
+	b.patient.reading()
+	defer b.patient.read()
 	if b.over {
 		return 0, errTooLarge
 	}
@@ -94,18 +95,24 @@ type patient struct {
 
 func newPatient(w http.ResponseWriter, idle time.Duration) patient {
 	p := patient{http.NewResponseController(w), idle}
-	p.reading()
 	p.writing()
 	return p
 }
 
-// The server of a test may not support deadlines; one on a connection does.
+// A writer that is no connection (of Reader) has no deadlines.
 func (p patient) reading() { _ = p.control.SetReadDeadline(time.Now().Add(p.idle)) }
 func (p patient) writing() { _ = p.control.SetWriteDeadline(time.Now().Add(p.idle)) }
 
-// done takes the write deadline away: it would hold for the connection's
-// next request.
-func (p patient) done() { _ = p.control.SetWriteDeadline(time.Time{}) }
+// read takes the deadline away between reads: net/http reads ahead while a
+// handler runs, and would cancel it when that read's time is over.
+func (p patient) read() { _ = p.control.SetReadDeadline(time.Time{}) }
+
+// done takes the write deadline away, which would hold for the connection's
+// next request, and bounds what net/http still reads of this one's body.
+func (p patient) done() {
+	_ = p.control.SetWriteDeadline(time.Time{})
+	p.reading()
+}
 
 // patientWriter moves the write deadline with each write.
 type patientWriter struct {
@@ -116,6 +123,11 @@ type patientWriter struct {
 var _ http.ResponseWriter = patientWriter{}
 
 func (w patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w patientWriter) WriteHeader(status int) {
+	w.patient.writing()
+	w.ResponseWriter.WriteHeader(status)
+}
 
 func (w patientWriter) Write(p []byte) (int, error) {
 	w.patient.writing()

@@ -164,7 +164,7 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) *apiError {
 	if bad := g.authorize(r.Context(), user, r.Method, rt); bad != nil {
 		return bad
 	}
-	r.Body = &body{ReadCloser: r.Body, left: g.limits.BlobBytes, alive: p.reading}
+	r.Body = &body{ReadCloser: r.Body, left: g.limits.BlobBytes, patient: p}
 	w = patientWriter{w, p}
 	if rt.end == endBlob && r.Method == http.MethodGet {
 		return g.streamBlob(w, r, rt)

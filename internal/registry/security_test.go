@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/crane"
 	"github.com/opencontainers/go-digest"
@@ -274,4 +276,54 @@ func TestSkopeo(t *testing.T) {
 	run("delete", "--tls-verify=false", "--authfile="+auth, image+":v2")
 	h.must(t, 404, "alice-token", "GET", "/v2/web-app/manifests/"+d.String(), nil)
 	h.must(t, 404, "alice-token", "GET", "/v2/web-app/blobs/"+noDigest, nil)
+}
+
+// TestPatience: a slow client is served for as long as it takes a byte now
+// and then; one that sends nothing is told so.
+func TestPatience(t *testing.T) {
+	h := newHouse(t, func(o *registry.Options) { o.Limits.Idle = time.Second })
+	content := bytes.Repeat([]byte("x"), 24<<20)
+	d := h.blob(t, "web-app", content).Digest
+	req, err := http.NewRequestWithContext(t.Context(), "GET", h.server.URL+"/v2/web-app/blobs/"+d.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("", "alice-token")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }() // read to its end
+	total := 0
+	for buf := make([]byte, 1<<20); ; {
+		n, err := io.ReadFull(res.Body, buf)
+		total += n
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			break
+		} else if err != nil {
+			t.Fatalf("after %d bytes: %v", total, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if total != len(content) {
+		t.Errorf("%d bytes came of %d", total, len(content))
+	}
+
+	start, _ := h.must(t, 202, "alice-token", "POST", "/v2/web-app/blobs/uploads/", nil)
+	body, stalled := io.Pipe()
+	defer func() { _ = stalled.Close() }() // ends the client's request
+	req, err = http.NewRequestWithContext(t.Context(), "PATCH", h.server.URL+start.Header.Get("Location"), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("", "alice-token")
+	go func() { _, _ = stalled.Write([]byte("some")) }() // and no more
+	late, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = late.Body.Close()
+	if late.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("it is %d", late.StatusCode)
+	}
 }
