@@ -35,6 +35,8 @@ type Options struct {
 	// APIPort is where the API server listens at the host's end of the link;
 	// 0: the port in the kubeconfig.
 	APIPort int
+	// ResolvConf names the DNS servers that the node asks, from the host.
+	ResolvConf string
 	// ReadyFile, where set, gets a line of JSON when the node is ready.
 	ReadyFile string
 	// DieWithParent stops the node when its parent process ends.
@@ -43,7 +45,7 @@ type Options struct {
 
 // NewOptions returns the defaults.
 func NewOptions() *Options {
-	o := &Options{Name: "fairway-node"}
+	o := &Options{Name: "fairway-node", ResolvConf: "/etc/resolv.conf"}
 	if exe, err := os.Executable(); err == nil {
 		o.Programs = filepath.Join(filepath.Dir(exe), "node")
 	}
@@ -58,6 +60,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Programs, "programs", o.Programs, "directory with containerd, runc, CNI plugins, pause and coredns")
 	fs.StringVar(&o.Name, "name", o.Name, "the node's name")
 	fs.IntVar(&o.APIPort, "api-port", o.APIPort, "port of the API server at the host's end of the link; 0: as in the kubeconfig")
+	fs.StringVar(&o.ResolvConf, "resolv-conf", o.ResolvConf, "file with the DNS servers that the node asks, from the host")
 	fs.StringVar(&o.ReadyFile, "ready-file", o.ReadyFile, "write a line of JSON to this file when the node is ready")
 	fs.BoolVar(&o.DieWithParent, "die-with-parent", o.DieWithParent, "stop when the parent process ends")
 }
@@ -71,7 +74,7 @@ func (o *Options) complete() error {
 	if o.PKI == "" {
 		o.PKI = filepath.Join(filepath.Dir(o.Kubeconfig), "pki")
 	}
-	for _, path := range []*string{&o.Data, &o.Kubeconfig, &o.PKI, &o.Programs, &o.ReadyFile} {
+	for _, path := range []*string{&o.Data, &o.Kubeconfig, &o.PKI, &o.Programs, &o.ResolvConf, &o.ReadyFile} {
 		if *path == "" {
 			continue
 		}

@@ -22,12 +22,9 @@ import (
 	"github.com/fairway-cd/fairway/cluster/pki"
 )
 
-const (
-	hostResolvConf = "/etc/resolv.conf"
-	// steadyAfter is how long a node must have lived for its end to be taken as
-	// an accident, after which it is started again.
-	steadyAfter = 30 * time.Second
-)
+// steadyAfter is how long a node must have lived for its end to be taken as an
+// accident, after which it is started again.
+const steadyAfter = 30 * time.Second
 
 // node is one run of a node, from its namespaces to their end.
 type node struct {
@@ -192,7 +189,7 @@ func (n *node) connect(ctx context.Context, s *sandbox) (*network.Egress, *netwo
 	if err != nil {
 		return nil, nil, err
 	}
-	dns, err := network.ListenDNS(ctx, s.pid(), n.plan.NodeAddress(), hostResolvConf)
+	dns, err := network.ListenDNS(ctx, s.pid(), n.plan.NodeAddress(), n.o.ResolvConf)
 	if err != nil {
 		return nil, nil, err
 	}

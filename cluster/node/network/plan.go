@@ -10,6 +10,7 @@ package network
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -36,21 +37,20 @@ type Plan struct {
 
 const planFile = "network.json"
 
-// Prefix lengths of a plan. A /14 holds 1024 nodes of a /24 each.
+// Prefix lengths of a plan. A /16 holds 256 nodes of a /24 each, or 512 of a /25.
 const (
-	blockBits   = 13
-	clusterBits = 14
-	serviceBits = 16
+	blockBits   = 15
+	clusterBits = 16
+	serviceBits = 17
 	linkBits    = 30
 )
 
-// pools are the private networks that blocks are taken from, the least likely
-// to be in use elsewhere first.
-func pools() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix("10.128.0.0/9"),
-		netip.MustParsePrefix("100.64.0.0/10"), // RFC 6598
-		netip.MustParsePrefix("10.0.0.0/9"),
+// pools are the private networks that blocks are taken from: the ones less
+// likely to be in use elsewhere, and those to fall back on.
+func pools() [][]netip.Prefix {
+	return [][]netip.Prefix{
+		{netip.MustParsePrefix("10.128.0.0/9"), netip.MustParsePrefix("100.64.0.0/10")}, // RFC 1918, RFC 6598
+		{netip.MustParsePrefix("10.0.0.0/9")},
 	}
 }
 
@@ -84,10 +84,10 @@ func LoadPlan(dir string, used []netip.Prefix) (Plan, error) {
 func choose(dir string, used []netip.Prefix) (Plan, error) {
 	sum := sha256.Sum256([]byte(dir))
 	for _, pool := range pools() {
-		count := 1 << (blockBits - pool.Bits())
-		for i := range count {
-			p := planAt(pool, (int(sum[0])+i)%count)
-			if !overlaps(p, used) {
+		blocks := blocksOf(pool)
+		for i := range blocks {
+			p := planAt(blocks[(int(sum[0])+i)%len(blocks)])
+			if _, conflict := p.Conflict(used); !conflict {
 				p.ID = hex.EncodeToString(sum[:4])
 				return p, nil
 			}
@@ -96,18 +96,31 @@ func choose(dir string, used []netip.Prefix) (Plan, error) {
 	return Plan{}, errors.New("no private network is free: routes of this machine overlap all of 10.0.0.0/8 and 100.64.0.0/10")
 }
 
-func planAt(pool netip.Prefix, block int) Plan {
-	base := pool.Addr().As4()
-	at := func(offset uint32, bits int) netip.Prefix {
-		n := uint32(base[0])<<24 | uint32(base[1])<<16
-		n += uint32(block)<<(32-blockBits) + offset
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), bits)
+// blocksOf returns the first addresses of all blocks in some networks.
+func blocksOf(pool []netip.Prefix) []netip.Addr {
+	var blocks []netip.Addr
+	for _, network := range pool {
+		for i := range 1 << (blockBits - network.Bits()) {
+			blocks = append(blocks, offset(network.Addr(), uint32(i)<<(32-blockBits)))
+		}
 	}
+	return blocks
+}
+
+// planAt divides a block: pods, Services, and the link after them.
+func planAt(block netip.Addr) Plan {
+	services := offset(block, 1<<(32-clusterBits))
 	return Plan{
-		ClusterCIDR: at(0, clusterBits),
-		ServiceCIDR: at(1<<(32-clusterBits), serviceBits),
-		Link:        at(1<<(32-clusterBits)+1<<(32-serviceBits), linkBits),
+		ClusterCIDR: netip.PrefixFrom(block, clusterBits),
+		ServiceCIDR: netip.PrefixFrom(services, serviceBits),
+		Link:        netip.PrefixFrom(offset(services, 1<<(32-serviceBits)), linkBits),
 	}
+}
+
+func offset(address netip.Addr, by uint32) netip.Addr {
+	bytes := address.As4()
+	binary.BigEndian.PutUint32(bytes[:], binary.BigEndian.Uint32(bytes[:])+by)
+	return netip.AddrFrom4(bytes)
 }
 
 // prefixes are all networks of the plan.
@@ -125,18 +138,14 @@ func (p Plan) Conflict(used []netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-func overlaps(p Plan, used []netip.Prefix) bool {
-	_, conflict := p.Conflict(used)
-	return conflict
-}
-
+// validate refuses what is not ours: names and addresses are used as they are.
 func (p Plan) validate() error {
-	if len(p.ID) != 8 {
+	if id, err := hex.DecodeString(p.ID); err != nil || len(id) != 4 {
 		return fmt.Errorf("the network's plan has the id %q, which is not ours", p.ID)
 	}
-	for _, prefix := range p.prefixes() {
-		if !prefix.IsValid() || !prefix.Addr().Is4() || prefix.Masked() != prefix {
-			return fmt.Errorf("the network's plan has %s, which is no IPv4 network", prefix)
+	for bits, prefix := range map[int]netip.Prefix{linkBits: p.Link, clusterBits: p.ClusterCIDR, serviceBits: p.ServiceCIDR} {
+		if !prefix.IsValid() || !prefix.Addr().Is4() || prefix.Masked() != prefix || prefix.Bits() != bits {
+			return fmt.Errorf("the network's plan has %s, which is no IPv4 network of /%d", prefix, bits)
 		}
 	}
 	return nil
