@@ -1,6 +1,8 @@
 package deploy_test
 
 import (
+	"flag"
+	"os"
 	"strings"
 	"testing"
 
@@ -17,7 +19,15 @@ import (
 
 var cluster *testkit.Cluster
 
-func TestMain(m *testing.M) { testkit.RunWithCluster(m, &cluster, testkit.ClusterOptions{}) }
+// TestMain starts a cluster, but not for fuzzing, which needs none and would
+// start one in each of its workers.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		os.Exit(m.Run())
+	}
+	testkit.RunWithCluster(m, &cluster, testkit.ClusterOptions{})
+}
 
 // bench is what a test works with: a deployer, and a namespace of its own.
 type bench struct {
@@ -29,6 +39,9 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	if cluster == nil {
+		t.Skip("there is no cluster while fuzzing")
+	}
 	client, err := kube.New(cluster.Config)
 	if err != nil {
 		t.Fatal(err)

@@ -136,8 +136,10 @@ func pointerOf(elems []any) string {
 }
 
 // lookup returns what pointer selects of v.
-func lookup(v any, pointer string) (any, bool) {
-	for _, e := range elements(pointer) {
+func lookup(v any, pointer string) (any, bool) { return walk(v, elements(pointer)) }
+
+func walk(v any, elems []string) (any, bool) {
+	for _, e := range elems {
 		switch x := v.(type) {
 		case map[string]any:
 			below, ok := x[e]
@@ -194,19 +196,12 @@ func replace(v map[string]any, pointer string, value any) {
 }
 
 func parent(v map[string]any, elems []string) any {
-	escaped := make([]string, len(elems)-1)
-	for i, e := range elems[:len(elems)-1] {
-		escaped[i] = mark.EscapePointer(e)
-	}
-	if len(escaped) == 0 {
-		return v
-	}
-	p, _ := lookup(v, "/"+strings.Join(escaped, "/"))
+	p, _ := walk(v, elems[:len(elems)-1])
 	return p
 }
 
 func elements(pointer string) []string {
-	if pointer == "" || pointer == "/" {
+	if pointer == "" {
 		return nil
 	}
 	parts := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
