@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"time"
 
@@ -123,9 +124,19 @@ func runInBackground(base context.Context, f func(context.Context) error) (stop 
 	}
 }
 
-// tell returns a function that sends the first error that it is given.
+// exitInUse is how the cluster's processes say that another one still has
+// their directory: that of a server which was just killed, and which ends in a
+// moment.
+const exitInUse = 3
+
+// tell returns a function that sends the first error that it is given, but
+// for those that go away by trying again.
 func tell(failed chan<- error) func(error) {
 	return func(err error) {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.ExitCode() == exitInUse {
+			return
+		}
 		select {
 		case failed <- err:
 		default:

@@ -102,7 +102,6 @@ func (e *engine) Ready(ctx context.Context) error {
 
 func (e *engine) deliveries() web.Deliveries { return e.view }
 
-// routes are the parts of the HTTP API that change deliveries.
-func (e *engine) routes() map[string]http.Handler {
-	return map[string]http.Handler{}
-}
+// routes are the parts of the HTTP API that look into deliveries and change
+// them; they check for themselves who asks.
+func (e *engine) routes() map[string]http.Handler { return e.core.Routes() }

@@ -28,13 +28,18 @@ func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n
 	if err != nil {
 		return err
 	}
-	serveListeners(ctx, group, s.handler(st, engine), listeners)
+	handler, err := s.handler(st, engine)
+	if err != nil {
+		return err
+	}
+	serveListeners(ctx, group, handler, listeners)
 	group.Go(func() error { return st.tls.Run(ctx) })
 	group.Go(func() error { return engine.Run(ctx) })
 	if err := engine.Ready(ctx); err != nil {
 		return err
 	}
 	group.Go(func() error { return st.git.Run(ctx) })
+	group.Go(func() error { return engine.collect(ctx) })
 	if !st.cluster.plan.real {
 		return nil
 	}
@@ -79,8 +84,13 @@ func (s *Server) listen(ctx context.Context, st *stores) ([]listener, error) {
 }
 
 // handler is the one port: Git, registry, hooks, API, UI, metrics, health.
-func (s *Server) handler(st *stores, e *engine) http.Handler {
+func (s *Server) handler(st *stores, e *engine) (http.Handler, error) {
 	mux := http.NewServeMux()
+	hooks, err := st.git.Hooks(st.hookSecrets)
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle("/hooks/", hooks)
 	gitHandler := st.git.Handler(st.access)
 	mux.Handle("/git", gitHandler)
 	mux.Handle("/git/", gitHandler)
@@ -104,5 +114,5 @@ func (s *Server) handler(st *stores, e *engine) http.Handler {
 		},
 		Routes: routes,
 	}))
-	return mux
+	return mux, nil
 }

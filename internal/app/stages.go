@@ -52,7 +52,7 @@ func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
 	}
 	pool := render.NewPool(render.PoolOptions{Command: []string{self, render.WorkerCommand}})
 	out.closers = append(out.closers, pool.Close)
-	return pool, nil
+	return render.NewCached(pool, s.inst.path("render"), render.CacheLimits{})
 }
 
 func (s *stages) forController(st *stores) controller.Stages {

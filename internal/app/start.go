@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,8 +43,8 @@ func (e *StartError) Hint() string { return e.hint }
 // when it is ready. It calls progress for each step. A server that runs
 // already is left alone, and started is false.
 func (i *Instance) Start(ctx context.Context, self string, progress func(Step)) (started bool, err error) {
-	if i.Running() {
-		return false, nil
+	if up, err := i.settle(ctx); up || err != nil {
+		return false, err
 	}
 	if err := i.Save(); err != nil {
 		return false, err
@@ -79,6 +80,50 @@ func (i *Instance) Start(ctx context.Context, self string, progress func(Step)) 
 		return false, errors.Join(ctx.Err(), err)
 	}
 	return true, cmd.Process.Release()
+}
+
+// settleTimeout is how long a server that has the instance may take to start
+// or to end before it is taken to be stuck.
+const settleTimeout = 2 * time.Minute
+
+// settle waits until the instance is certainly up or certainly not: a server
+// that was just killed or stopped still has the lock for a moment, and one
+// that was just started by somebody else does not answer yet.
+func (i *Instance) settle(ctx context.Context) (up bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for i.Running() {
+		if i.healthy(ctx) {
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, &StartError{"a server has " + i.dir + ", but does not answer", "'fairway down' stops it; its log is " + i.LogPath()}
+		case <-tick.C:
+		}
+	}
+	return false, nil
+}
+
+// healthy asks the running server itself.
+func (i *Instance) healthy(ctx context.Context) bool {
+	if _, err := i.readState(); err != nil {
+		return false // not ready yet
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.URL()+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
 }
 
 // follow reads steps until the server is ready, or gone.

@@ -1,0 +1,167 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/registry"
+	"github.com/fairway-cd/fairway/internal/render"
+)
+
+// collectEvery is how often the registry's garbage is collected.
+const collectEvery = 24 * time.Hour
+
+// collect keeps the registry's garbage away until ctx ends.
+func (e *engine) collect(ctx context.Context) error {
+	tick := time.NewTicker(collectEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		report, err := e.st.registry.Collect(ctx, registry.CollectOptions{Keep: e.imagesInUse})
+		if err != nil && !errors.Is(err, registry.ErrCollecting) {
+			slog.Error("collecting the registry's garbage", "error", err)
+			continue
+		}
+		slog.Info("collected the registry's garbage", "manifests", len(report.Manifests), "blobs", len(report.Blobs), "bytes", report.Bytes)
+	}
+}
+
+// imagesInUse lists the images that run, that a workload names, and that a
+// delivery could be rolled back to. Where one of the questions fails nothing
+// is known, and so nothing may be collected.
+func (e *engine) imagesInUse(ctx context.Context) ([]string, error) {
+	all := imageSet{}
+	pods, err := e.st.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing pods: %w", err)
+	}
+	for i := range pods.Items {
+		all.addPod(&pods.Items[i])
+	}
+	sets, err := e.st.client.AppsV1().ReplicaSets("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing ReplicaSets: %w", err)
+	}
+	for _, set := range sets.Items {
+		all.addSpec(set.Spec.Template.Spec)
+	}
+	revisions, err := e.st.client.AppsV1().ControllerRevisions("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing ControllerRevisions: %w", err)
+	}
+	for _, r := range revisions.Items {
+		obj := &unstructured.Unstructured{}
+		if err := obj.UnmarshalJSON(r.Data.Raw); err == nil {
+			all.addObject(obj.Object)
+		}
+	}
+	if err := e.addHistory(ctx, all); err != nil {
+		return nil, err
+	}
+	return all.list(), nil
+}
+
+// addHistory adds the images of all that deliveries have been, and may be
+// rolled back to.
+func (e *engine) addHistory(ctx context.Context, all imageSet) error {
+	var apps argoproj.ApplicationList
+	if err := e.mgr.GetCache().List(ctx, &apps); err != nil {
+		return fmt.Errorf("listing Applications: %w", err)
+	}
+	for _, app := range apps.Items {
+		owner := core.Owner{Dialect: core.ArgoCD, Kind: argoproj.ApplicationKind, Namespace: app.Namespace, Name: app.Name}
+		for _, h := range app.Status.History {
+			if err := e.addManifests(ctx, all, owner, h.Revision); err != nil {
+				return err
+			}
+		}
+	}
+	var kustoms kustomizev1.KustomizationList
+	if err := e.mgr.GetCache().List(ctx, &kustoms); err != nil {
+		return fmt.Errorf("listing Kustomizations: %w", err)
+	}
+	for _, k := range kustoms.Items {
+		owner := core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name}
+		if err := e.addManifests(ctx, all, owner, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addManifests adds the images of what a delivery was at a revision. One that
+// does not render any more cannot be rolled back to.
+func (e *engine) addManifests(ctx context.Context, all imageSet, owner core.Owner, revision string) error {
+	objects, err := e.core.Manifests(ctx, owner, revision)
+	var broken *render.Error
+	if errors.As(err, &broken) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s at %s: %w", owner, revision, err)
+	}
+	for _, obj := range objects {
+		all.addObject(obj.Object)
+	}
+	return nil
+}
+
+// imageSet collects the names of images.
+type imageSet map[string]bool
+
+func (s imageSet) addPod(pod *corev1.Pod) {
+	s.addSpec(pod.Spec)
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses, pod.Status.EphemeralContainerStatuses} {
+		for _, c := range statuses {
+			s[c.ImageID] = true
+		}
+	}
+}
+
+func (s imageSet) addSpec(spec corev1.PodSpec) {
+	for _, containers := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
+		for _, c := range containers {
+			s[c.Image] = true
+		}
+	}
+}
+
+// addObject adds every field named image below an object, whatever its kind.
+func (s imageSet) addObject(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			if name, ok := value.(string); ok && key == "image" {
+				s[name] = true
+				continue
+			}
+			s.addObject(value)
+		}
+	case []any:
+		for _, value := range v {
+			s.addObject(value)
+		}
+	}
+}
+
+func (s imageSet) list() []string {
+	all := make([]string, 0, len(s))
+	for name := range s {
+		all = append(all, name)
+	}
+	return all
+}
