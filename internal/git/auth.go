@@ -136,25 +136,34 @@ func (a Auth) environment(u remote, temp string) (env []string, done func(), err
 		return path
 	}
 	env = append(proxyEnv(), "GIT_ALLOW_PROTOCOL=https:http:ssh")
-	if u.scheme == "ssh" {
-		key, kerr := a.plainKey()
-		if kerr != nil {
-			return nil, done, &AuthError{URL: u.String(), Given: true, Reason: kerr.Error()}
-		}
-		strict := "yes"
-		if a.Insecure {
-			strict = "no"
-		}
-		env = append(env, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND="+sshCommand, "FAIRWAY_SSH_STRICT="+strict,
-			"FAIRWAY_SSH_KEY="+file("key", key), "FAIRWAY_SSH_KNOWN_HOSTS="+file("known_hosts", a.KnownHosts))
+	if u.scheme != "ssh" {
+		env = append(env, a.httpEnvironment(u, file)...)
 		return env, done, err
 	}
+	key, kerr := a.plainKey()
+	if kerr != nil {
+		err = &AuthError{URL: u.String(), Given: true, Reason: kerr.Error()}
+		return nil, done, err
+	}
+	strict := "yes"
+	if a.Insecure {
+		strict = "no"
+	}
+	env = append(env, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND="+sshCommand, "FAIRWAY_SSH_STRICT="+strict,
+		"FAIRWAY_SSH_KEY="+file("key", key), "FAIRWAY_SSH_KNOWN_HOSTS="+file("known_hosts", a.KnownHosts))
+	return env, done, err
+}
+
+// httpEnvironment is configuration for http by way of the environment; file
+// stores what git wants as one.
+func (a Auth) httpEnvironment(u remote, file func(name string, content []byte) string) []string {
 	site := u.scheme + "://" + u.host
 	settings := [][2]string{
 		{"http.lowSpeedLimit", "100"}, {"http.lowSpeedTime", "60"},
 		{"credential.helper", ""},
 	}
 	set := func(key, value string) { settings = append(settings, [2]string{key, value}) }
+	var env []string
 	switch {
 	case a.Token != "":
 		set("http."+site+".extraHeader", "Authorization: Bearer "+a.Token)
@@ -177,7 +186,7 @@ func (a Auth) environment(u remote, temp string) (env []string, done func(), err
 	for i, s := range settings {
 		env = append(env, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", i, s[0]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i, s[1]))
 	}
-	return env, done, err
+	return env
 }
 
 // username is never empty: forges take any with a token as password, and git
