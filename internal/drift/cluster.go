@@ -22,7 +22,10 @@ type Cluster struct {
 	tracking mark.Tracking
 	health   health.Func
 	resync   time.Duration
-	missed   func(core.ObjectRef)
+	// grace is what a watch has to show what a list has shown, before it
+	// counts as missed.
+	grace  time.Duration
+	missed func(core.ObjectRef)
 
 	changes chan core.Owner
 	// start wakes Run where a kind is to be watched that is not yet.
@@ -70,6 +73,7 @@ func New(client *kube.Client, opts ...Option) *Cluster {
 		tracking: mark.Tracking{ArgoNamespace: "argocd"},
 		health:   health.Of,
 		resync:   10 * time.Minute,
+		grace:    5 * time.Second,
 		missed:   func(core.ObjectRef) {},
 		changes:  make(chan core.Owner),
 		start:    make(chan struct{}, 1),

@@ -341,3 +341,21 @@ func TestAnApplyIsNeverDrift(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhatTheWatchMissed(t *testing.T) {
+	missed := make(chan core.ObjectRef, 100)
+	b := newBench(t, drift.WithGrace(time.Millisecond), drift.WithResync(20*time.Millisecond, func(ref core.ObjectRef) { missed <- ref }))
+	b.deliver(b.plan(b.owner, configMap("m")))
+	b.seen(b.owner, 1)
+	b.patch("", "ConfigMap", "m", "somebody", `{"data":{"key":"theirs"}}`)
+	b.until(b.owner, "the drift", is(drift.Modified, "somebody"))
+	ref := b.watcher.State(b.owner)[0].Ref
+	for len(missed) > 0 { // what was shown within less than the grace
+		<-missed
+	}
+	b.watcher.Forgetful(ref)
+	b.until(b.owner, "the drift that was missed", is(drift.Modified, "somebody"))
+	if got := <-missed; got != ref.Key() {
+		t.Errorf("missed is %s", got)
+	}
+}

@@ -78,12 +78,14 @@ func (c *Cluster) run(ctx context.Context, k *kind) {
 
 // mapping waits for the kind to be there.
 func (c *Cluster) mapping(ctx context.Context, k *kind) *meta.RESTMapping {
-	for {
+	for told := false; ; told = true {
 		m, err := c.client.Mapping(k.ref.GroupVersionKind())
 		if err == nil {
 			return m
 		}
-		slog.WarnContext(ctx, "a kind cannot be watched yet", "group", k.ref.Group, "kind", k.ref.Kind, "error", err)
+		if !told {
+			slog.WarnContext(ctx, "a kind cannot be watched yet", "group", k.ref.Group, "kind", k.ref.Kind, "error", err)
+		}
 		if !pause(ctx, retryPause) {
 			return nil
 		}

@@ -4,17 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/mark"
 )
-
-// grace is what a watch has to show what a list has shown, before it counts as
-// missed.
-const grace = 5 * time.Second
 
 // resyncs lists everything from time to time. It trusts no watch, and finds
 // nothing while they work.
@@ -45,7 +40,7 @@ func (c *Cluster) resyncKind(ctx context.Context, k *kind) error {
 		return err
 	}
 	behind := k.behind(listed)
-	if len(behind) == 0 || !pause(ctx, grace) {
+	if len(behind) == 0 || !pause(ctx, c.grace) {
 		return nil
 	}
 	still := k.behind(listed)
