@@ -109,11 +109,11 @@ func (j *job) tool() (Tool, error) {
 	if ok, err := j.hasKustomization(j.dir); ok || err != nil {
 		return Kustomize, err
 	}
+	if j.req.Kustomize.Generate {
+		return Kustomize, nil // Flux knows no charts
+	}
 	if ok, err := j.isFile(path.Join(j.dir, "Chart.yaml")); ok || err != nil {
 		return Helm, err
-	}
-	if j.req.Kustomize.Generate {
-		return Kustomize, nil
 	}
 	return Plain, nil
 }

@@ -23,8 +23,9 @@ type Renderer interface {
 // Tool is what makes objects of a directory.
 type Tool string
 
-// The tools. Auto finds out: Chart.yaml is Helm, kustomization.yaml (.yml,
-// Kustomization) is Kustomize, everything else is Plain.
+// The tools. Auto finds out: kustomization.yaml (.yml, Kustomization) is
+// Kustomize, Chart.yaml is Helm, everything else is Plain, or Kustomize where
+// KustomizeOptions.Generate is set.
 const (
 	Auto      Tool = ""
 	Kustomize Tool = "Kustomize"
