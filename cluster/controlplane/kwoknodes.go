@@ -146,7 +146,10 @@ func isKwokNode(node *corev1.Node) bool {
 	return ok
 }
 
-func kwokNodeName(i int) string { return "kwok-" + strconv.Itoa(i) }
+// kwokNodePrefix begins the names of simulated nodes, and of no others.
+const kwokNodePrefix = "kwok-"
+
+func kwokNodeName(i int) string { return kwokNodePrefix + strconv.Itoa(i) }
 
 // withTaint returns the taints with ours or without, the others as they are.
 func withTaint(taints []corev1.Taint, tainted bool) []corev1.Taint {

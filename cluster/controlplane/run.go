@@ -162,7 +162,8 @@ func (p *plane) startControllers() {
 	)
 	if o.KwokNodes > 0 {
 		p.controllers = append(p.controllers,
-			startPart("KWOK", func(ctx context.Context) error { return runKwok(ctx, o, c) }))
+			startPart("KWOK", func(ctx context.Context) error { return runKwok(ctx, o, c) }),
+			startPart("simulated volumes", func(ctx context.Context) error { return runKwokVolumes(ctx, p.client) }))
 	}
 }
 
