@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/controller"
+)
+
+// deployedRow is one entry of a history.
+type deployedRow struct {
+	ID       int64     `json:"id"`
+	Date     time.Time `json:"date"`
+	Revision string    `json:"revision"`
+	By       string    `json:"by,omitempty"`
+}
+
+func newAppHistoryCommand(o *appOptions) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:     "history NAME",
+		Short:   "Show what was deployed, and when",
+		Example: "  fairway app history web-app",
+		Args:    oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runAppHistory(cmd.Context(), o, args[0], output, cmd.OutOrStdout())
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func runAppHistory(ctx context.Context, o *appOptions, name, output string, out io.Writer) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	obj, err := o.find(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	rows := historyOf(obj)
+	return printData(out, output, rows, func(t *tabwriter.Writer) {
+		fmt.Fprintln(t, "ID\tDATE\tREVISION\tBY")
+		for _, r := range rows {
+			fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", r.ID, r.Date.Local().Format(time.DateTime), r.Revision, r.By)
+		}
+	})
+}
+
+// historyOf is the delivery's history, the oldest first.
+func historyOf(obj client.Object) []deployedRow {
+	rows := []deployedRow{}
+	switch obj := obj.(type) {
+	case *argo.Application:
+		for _, h := range obj.Status.History {
+			r := deployedRow{ID: h.ID, Date: h.DeployedAt.Time, Revision: h.Revision, By: h.InitiatedBy.Username}
+			if h.InitiatedBy.Automated {
+				r.By = "automated"
+			}
+			if r.Revision == "" {
+				r.Revision = strings.Join(h.Revisions, ",")
+			}
+			rows = append(rows, r)
+		}
+	case *kustomizev1.Kustomization:
+		for i, h := range slices.Backward(obj.Status.History) {
+			_, commit, _ := strings.Cut(h.Metadata["revision"], ":")
+			rows = append(rows, deployedRow{ID: int64(len(obj.Status.History) - i), Date: h.LastReconciled.Time, Revision: commit, By: h.LastReconciledStatus})
+		}
+	}
+	return rows
+}
+
+func newAppRollbackCommand(o *appOptions) *cobra.Command {
+	var reason, output string
+	cmd := &cobra.Command{
+		Use:   "rollback NAME [ID|REVISION]",
+		Short: "Go back to what was deployed before",
+		Long: `Go back to what was deployed before: the one before the current one, or the
+entry of the history with that ID or revision.
+
+A forward commit in your name restores exactly the files that the application
+read then, and is brought out as any commit is. Where you may not push, or the
+repository is not on this server, the application is pinned to the revision, and
+what is still to be done in Git is said.`,
+		Example: "  fairway app rollback web-app\n  fairway app rollback web-app 3 --reason 'checkout is broken'",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asked := controller.Rollback{Reason: reason}
+			if len(args) > 1 {
+				asked.To = args[1]
+			}
+			return runAppRollback(cmd.Context(), o, args[0], asked, output, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the commit's message or the pin")
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func runAppRollback(ctx context.Context, o *appOptions, name string, asked controller.Rollback, output string, out io.Writer) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	obj, err := o.find(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	api, err := o.api(ctx)
+	if err != nil {
+		return err
+	}
+	var result controller.RollbackResult
+	if err := api.do(ctx, http.MethodPost, route(obj, "rollback"), asked, &result); err != nil {
+		return fmt.Errorf("rolling %s back: %w", name, err)
+	}
+	return printData(out, output, result, func(t *tabwriter.Writer) {
+		switch {
+		case result.Pinned:
+			fmt.Fprintf(t, "%s is pinned to %s\nstill to do: %s\n", name, shortCommit(result.Revision), result.ToDo)
+		case result.Commit == "":
+			fmt.Fprintf(t, "%s reads in %s what it read at %s: nothing to restore\n", name, result.Branch, shortCommit(result.Revision))
+		default:
+			fmt.Fprintf(t, "commit %s on %s restores what %s read at %s:\n", shortCommit(result.Commit), result.Branch, name, shortCommit(result.Revision))
+			for _, path := range result.Changed {
+				fmt.Fprintf(t, "  %s\n", path)
+			}
+		}
+	})
+}
+
+func newAppPinCommand(o *appOptions) *cobra.Command {
+	var revision, reason string
+	cmd := &cobra.Command{
+		Use:     "pin NAME",
+		Short:   "Hold an application at a revision, whatever is committed",
+		Example: "  fairway app pin web-app --reason 'incident 42'\n  fairway app pin web-app --revision 1f3c2d4",
+		Args:    oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runAppPin(cmd.Context(), o, args[0], revision, reason, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&revision, "revision", "", "the revision (default: the one that is deployed)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why")
+	return cmd
+}
+
+func runAppPin(ctx context.Context, o *appOptions, name, revision, reason string, out io.Writer) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	obj, err := o.find(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if revision == "" {
+		if revision = currentRevision(obj); revision == "" {
+			return withHint(fmt.Errorf("%s was not deployed yet", name), "name a revision with --revision")
+		}
+	}
+	err = annotate(ctx, c, obj, map[string]string{
+		controller.AnnotationPinnedRevision: revision, controller.AnnotationPinnedReason: reason,
+		controller.AnnotationPinnedBy: whoAmI(ctx, c), controller.AnnotationPinnedAt: time.Now().UTC().Format(time.RFC3339),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s is pinned to %s\n", name, shortCommit(revision))
+	return nil
+}
+
+// currentRevision is the commit that was deployed last.
+func currentRevision(obj client.Object) string {
+	if k, ok := obj.(*kustomizev1.Kustomization); ok {
+		_, commit, _ := strings.Cut(k.Status.LastAppliedRevision, ":")
+		return commit
+	}
+	history := historyOf(obj)
+	if len(history) == 0 {
+		return ""
+	}
+	commit, _, _ := strings.Cut(history[len(history)-1].Revision, ",")
+	return commit
+}
+
+func newAppUnpinCommand(o *appOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:     "unpin NAME",
+		Short:   "Let a pinned application follow its source again",
+		Example: "  fairway app unpin web-app",
+		Args:    oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runAppUnpin(cmd.Context(), o, args[0], cmd.OutOrStdout())
+		},
+	}
+}
+
+func runAppUnpin(ctx context.Context, o *appOptions, name string, out io.Writer) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	obj, err := o.find(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if obj.GetAnnotations()[controller.AnnotationPinnedRevision] == "" {
+		fmt.Fprintf(out, "%s is not pinned\n", name)
+		return nil
+	}
+	err = annotate(ctx, c, obj, map[string]string{
+		controller.AnnotationPinnedRevision: "", controller.AnnotationPinnedReason: "",
+		controller.AnnotationPinnedBy: "", controller.AnnotationPinnedAt: "",
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s follows its source again\n", name)
+	return nil
+}
