@@ -1,0 +1,210 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A cluster that was there before, on another host: a network namespace of
+// its own with a control plane and a real node in it. Fairway starts none,
+// reaches it by its kubeconfig over the link, and the node pulls from
+// Fairway's registry over TLS, with a robot's credential.
+func TestExternalCluster(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a second host needs root: network namespaces are optional where there is none")
+	}
+	far := newHost(t)
+	cluster := far.startCluster(t)
+	bin, err := program("FAIRWAY_BIN", "fairway")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort()
+	own := newInstance(bin, filepath.Join(t.TempDir(), "data"))
+	t.Cleanup(func() { _, _ = own.run(context.Background(), "down") })
+	listen := fmt.Sprintf("%s:%d", far.here, port+1)
+	own.must(t, "up", "--kubeconfig", filepath.Join(cluster, "admin.kubeconfig"), "--port", fmt.Sprint(port), "--listen", listen)
+	s := own.status(t)
+	if s.ClusterPID != 0 {
+		t.Errorf("a cluster was started although one was given: %d", s.ClusterPID)
+	}
+
+	image := buildWebApp(t, own, s.Registry)
+	robot := strings.TrimSpace(own.must(t, "token", "create", "puller", "--can", "pull:web-app"))
+	far.startNode(t, cluster, []map[string]any{{
+		"names": []string{listen}, "endpoint": "https://" + listen, "caFile": filepath.Join(own.data, "tls", "ca.crt"),
+		"username": "robot", "password": robot,
+	}})
+	own.repository(t, "external", map[string]string{"app/web.yaml": webAppPod(listen + "/" + image)})
+	own.apply(t, application("external", strings.TrimSuffix(s.UIURL, "/")+"/git/external.git", "app", "external"))
+	own.want(t, "Running", "get", "pod", "web-app", "-n", "external", "-o", "jsonpath={.status.phase}")
+}
+
+// host is a network namespace, joined to ours by a link with TLS on it.
+type host struct {
+	name        string
+	here, there string
+	dir         string
+	program     string
+}
+
+func newHost(t *testing.T) *host {
+	t.Helper()
+	program, err := program("FAIRWAY_CLUSTER", "fairway-cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := os.Getpid() % 200
+	h := &host{name: fmt.Sprintf("fwe2e%d", n), here: fmt.Sprintf("10.99.%d.1", n), there: fmt.Sprintf("10.99.%d.2", n),
+		dir: t.TempDir(), program: program}
+	remove := func() {
+		_ = exec.Command("ip", "netns", "delete", h.name).Run()
+		_ = exec.Command("ip", "link", "delete", h.name+"a").Run()
+	}
+	remove() // what a killed run has left
+	t.Cleanup(remove)
+	for _, line := range []string{
+		"netns add " + h.name,
+		fmt.Sprintf("link add %sa type veth peer name %sb netns %s", h.name, h.name, h.name),
+		fmt.Sprintf("addr add %s/30 dev %sa", h.here, h.name),
+		fmt.Sprintf("link set %sa up", h.name),
+		fmt.Sprintf("-n %s addr add %s/30 dev %sb", h.name, h.there, h.name),
+		fmt.Sprintf("-n %s link set %sb up", h.name, h.name),
+		fmt.Sprintf("-n %s link set lo up", h.name),
+		fmt.Sprintf("-n %s route add default via %s", h.name, h.here),
+	} {
+		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", line, err, out)
+		}
+	}
+	return h
+}
+
+// start runs fairway-cluster in the namespace until the test ends, and waits
+// for its ready file.
+func (h *host) start(t *testing.T, ready string, args ...string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(h.dir, args[0]+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("nsenter", append([]string{"--net=/run/netns/" + h.name, h.program}, args...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-exited:
+		case <-time.After(time.Minute):
+			_ = cmd.Process.Kill()
+			<-exited
+		}
+		log.Close()
+	})
+	eventually(t, func() string {
+		if _, err := os.Stat(ready); err == nil {
+			return ""
+		}
+		select {
+		case <-exited:
+			said, _ := os.ReadFile(log.Name())
+			t.Fatalf("fairway-cluster %s ended: %s", args[0], said)
+		default:
+		}
+		return "fairway-cluster " + args[0] + " is not ready"
+	})
+}
+
+func (h *host) startCluster(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(h.dir, "cluster")
+	plan := h.plan(t)
+	h.start(t, filepath.Join(h.dir, "cluster-ready"), "control-plane", "--data", dir, "--address", h.there,
+		"--also-listen", plan["hostAddress"], "--advertise-address", plan["hostAddress"],
+		"--cluster-cidr", plan["clusterCIDR"], "--service-cidr", plan["serviceCIDR"],
+		"--kwok-taint", "always", "--ready-file", filepath.Join(h.dir, "cluster-ready"), "--unsafe-no-fsync")
+	return dir
+}
+
+func (h *host) plan(t *testing.T) map[string]string {
+	t.Helper()
+	return nodePlan(t, "nsenter", "--net=/run/netns/"+h.name, h.program, "node", "plan", "--data", filepath.Join(h.dir, "node"))
+}
+
+// nodePlan runs `fairway-cluster node plan`.
+func nodePlan(t *testing.T, name string, args ...string) map[string]string {
+	t.Helper()
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plan map[string]string
+	if err := json.Unmarshal(out, &plan); err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+func (h *host) startNode(t *testing.T, cluster string, registries []map[string]any) {
+	t.Helper()
+	data := filepath.Join(h.dir, "node")
+	content, err := json.Marshal(registries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "registry.json"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = exec.Command("nsenter", "--net=/run/netns/"+h.name, h.program, "node", "cleanup", "--data", data).Run()
+	})
+	h.start(t, filepath.Join(h.dir, "node-ready"), "node", "--data", data,
+		"--kubeconfig", filepath.Join(cluster, "admin.kubeconfig"), "--ready-file", filepath.Join(h.dir, "node-ready"), "--die-with-parent")
+}
+
+// buildWebApp makes the demo's image with our own tool, pushes it, and
+// returns its name without the registry.
+func buildWebApp(t *testing.T, i *instance, registry string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "web-app")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w", "-o", bin, "../../examples/web-app")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building the demo: %v: %s", err, out)
+	}
+	i.must(t, "image", "create", "-t", registry+"/web-app:v1", "--add", bin+":/web-app", "--entrypoint", "/web-app", "--port", "8080")
+	return "web-app:v1"
+}
+
+func webAppPod(image string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata:
+  name: web-app
+  labels:
+    app: web-app
+spec:
+  containers:
+  - name: web-app
+    image: %s
+    env:
+    - name: GREETING
+      value: Hello
+`, image)
+}
