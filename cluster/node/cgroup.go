@@ -60,8 +60,10 @@ func makeCgroup(name string) error {
 		if err := inheritCpuset(hierarchy, group); err != nil {
 			return err
 		}
-		if err := enableControllers(hierarchy, group); err != nil {
-			return err
+		for _, dir := range []string{hierarchy, group} {
+			if err := enableControllers(dir); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -87,22 +89,28 @@ func inheritCpuset(hierarchy, group string) error {
 	return nil
 }
 
-// enableControllers passes version 2's controllers on to the node's group and
-// to its parts.
-func enableControllers(hierarchy, group string) error {
-	for _, dir := range []string{hierarchy, group} {
-		controllers, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // Version 1.
+// controllers are those that a kubelet needs to be enabled on version 2, or
+// uses where they are there.
+var controllers = []string{"cpu", "cpuset", "memory", "pids", "io", "hugetlb"}
+
+// enableControllers passes version 2's controllers on to a group's parts.
+func enableControllers(group string) error {
+	there, err := os.ReadFile(filepath.Join(group, "cgroup.controllers"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // Version 1.
+	}
+	control := filepath.Join(group, "cgroup.subtree_control")
+	enabled, enabledErr := os.ReadFile(control)
+	if err := errors.Join(err, enabledErr); err != nil {
+		return fmt.Errorf("reading cgroup controllers: %w", err)
+	}
+	for _, controller := range controllers {
+		if !slices.Contains(strings.Fields(string(there)), controller) ||
+			slices.Contains(strings.Fields(string(enabled)), controller) {
+			continue
 		}
-		if err != nil {
-			return fmt.Errorf("reading cgroup controllers: %w", err)
-		}
-		for _, controller := range strings.Fields(string(controllers)) {
-			control := filepath.Join(dir, "cgroup.subtree_control")
-			if err := os.WriteFile(control, []byte("+"+controller), 0o644); err != nil {
-				return fmt.Errorf("enabling cgroup controller %s: %w", controller, err)
-			}
+		if err := os.WriteFile(control, []byte("+"+controller), 0o644); err != nil {
+			return fmt.Errorf("enabling cgroup controller %s: %w", controller, err)
 		}
 	}
 	return nil

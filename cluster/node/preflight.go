@@ -58,6 +58,11 @@ func cgroupsWritable() error {
 		if unix.Access(dir, unix.W_OK) != nil {
 			return &UnsupportedError{Reason: "cgroups are read-only at " + dir, Hint: "in a container, run it privileged"}
 		}
+		// Refused where processes are in the group itself: so it is in a container
+		// that has a version 2 of its own.
+		if err := enableControllers(dir); err != nil {
+			return &UnsupportedError{Reason: err.Error(), Hint: "run outside of a container"}
+		}
 	}
 	if len(hierarchies) == 0 {
 		return &UnsupportedError{Reason: "no cgroups are mounted below /sys/fs/cgroup"}
