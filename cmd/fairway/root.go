@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
@@ -40,7 +41,19 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 		TraverseChildren: true,
 		SilenceUsage:     true,
 		SilenceErrors:    true,
+		// With TraverseChildren cobra takes an unknown command for an argument.
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			err := fmt.Errorf("unknown command %q", args[0])
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				return withHint(&exitError{exitUsage, err}, "did you mean "+strings.Join(near, " or ")+"?")
+			}
+			return withHint(&exitError{exitUsage, err}, "'fairway --help' lists the commands")
+		},
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.Data, "data", app.DefaultData(), "directory of the instance (FAIRWAY_DATA)")
@@ -58,7 +71,7 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	add("instance", newUpCommand(g), newDownCommand(g), newStatusCommand(g), newUICommand(g), newKubectlCommand(g))
 	root.AddCommand(newServeCommand(g), newCredentialCommand(), newDocsCommand(root), newRenderWorkerCommand())
 	add("store", newRepoCommand(g), newImageCommand(g), newTokenCommand(g), newLoginCommand(g), newLogoutCommand(g))
-	add("delivery")
+	add("delivery", newAppCommand(g.restConfig, g.api))
 	return root
 }
 

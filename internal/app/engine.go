@@ -69,7 +69,6 @@ func (s *Server) newEngine(st *stores) (*engine, error) {
 
 // Run runs the reconcilers until ctx ends.
 func (e *engine) Run(ctx context.Context) error {
-	defer e.stage.close()
 	if err := e.mgr.Start(ctx); err != nil {
 		return fmt.Errorf("running the engine: %w", err)
 	}

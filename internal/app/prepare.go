@@ -154,6 +154,9 @@ func (s *Server) openStores(ctx context.Context, st *stores) error {
 		Create: func(ctx context.Context, _ core.User, name core.Name) error {
 			return st.repos.ensureObject(ctx, name)
 		},
+		Announced: func(url string) {
+			_ = st.refUpdated.deliver(context.Background(), core.RefUpdate{URL: url})
+		},
 		HomeRepository: core.Name{Namespace: core.DefaultNamespace, Name: homeRepository},
 		Bases:          s.inst.bases(),
 	})
@@ -169,6 +172,7 @@ func (s *Server) openStores(ctx context.Context, st *stores) error {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	st.repos = &repositories{store: st.git, client: objects, base: s.inst.URL()}
+	registry.RouteLogs(slog.Default())
 	st.registry, err = registry.New(ctx, registry.Options{Dir: s.inst.path("registry"), Access: access})
 	return err
 }

@@ -34,6 +34,7 @@ func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n
 	}
 	serveListeners(ctx, group, handler, listeners)
 	group.Go(func() error { return st.tls.Run(ctx) })
+	group.Go(func() error { return engine.stage.workers(ctx) })
 	group.Go(func() error { return engine.Run(ctx) })
 	if err := engine.Ready(ctx); err != nil {
 		return err

@@ -1,6 +1,9 @@
 package app
 
 import (
+	"context"
+	"log/slog"
+
 	"k8s.io/client-go/rest"
 
 	"github.com/fairway-cd/fairway/internal/controller"
@@ -18,13 +21,8 @@ type stages struct {
 	watcher  *drift.Cluster
 	sources  *sources
 	commits  *commits
-	closers  []func()
-}
-
-func (s *stages) close() {
-	for _, f := range s.closers {
-		f()
-	}
+	// workers runs the render workers.
+	workers func(context.Context) error
 }
 
 // newStages composes render, deploy and drift for the cluster.
@@ -34,7 +32,7 @@ func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
 		return nil, err
 	}
 	out := &stages{
-		sources: &sources{git: st.git},
+		sources: s.newSources(st),
 		commits: &commits{store: st.git},
 		watcher: drift.New(client),
 	}
@@ -46,12 +44,11 @@ func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
 // newRenderer makes the renderer: hostile code runs in workers, and what has
 // been rendered once is not rendered again.
 func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
-	self, err := Self()
-	if err != nil {
-		return nil, err
-	}
-	pool := render.NewPool(render.PoolOptions{Command: []string{self, render.WorkerCommand}})
-	out.closers = append(out.closers, pool.Close)
+	pool := render.NewPool(render.PoolOptions{})
+	out.workers = pool.Run
+	isolation := pool.Isolation()
+	slog.Info("rendering in worker processes", "network", isolation.Network, "user", isolation.User,
+		"limits", isolation.Limits, "seccomp", isolation.Seccomp)
 	return render.NewCached(pool, s.inst.path("render"), render.CacheLimits{})
 }
 
