@@ -109,7 +109,9 @@ func applicationRow(app *argo.Application) appRow {
 		r.Revision = shortCommit(app.Status.Sync.Revisions[0])
 	}
 	for _, c := range app.Status.Conditions {
-		r.Message = strings.TrimPrefix(r.Message+"; "+c.Type+": "+c.Message, "; ")
+		if strings.HasSuffix(c.Type, "Error") {
+			r.Message = strings.TrimPrefix(r.Message+"; "+c.Type+": "+c.Message, "; ")
+		}
 	}
 	return r
 }
@@ -251,7 +253,7 @@ func printApplication(t *tabwriter.Writer, app *argo.Application) {
 		fmt.Fprintf(t, "Operation:\t%s %s\n", s.Phase, s.Message)
 	}
 	for _, c := range app.Status.Conditions {
-		fmt.Fprintf(t, "Condition:\t%s: %s\n", c.Type, c.Message)
+		fmt.Fprintf(t, "Condition:\t%s: %s\n", c.Type, strings.ReplaceAll(c.Message, "\n", "\n\t"))
 	}
 	if len(app.Status.Resources) == 0 {
 		return

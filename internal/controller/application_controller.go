@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/render"
 )
 
 // applications reconciles Applications.
@@ -101,6 +103,7 @@ func (a *applicationRun) reconcile(ctx context.Context, specErr error) (reconcil
 	}
 	a.notePin()
 	if a.warm() {
+		a.noteTarget(a.target)
 		return a.observe(ctx)
 	}
 	t, err := a.find(ctx, nil)
@@ -223,9 +226,19 @@ func (a *applicationRun) refuse(ctx context.Context, kind string, err error) (re
 	if a.app.Operation != nil {
 		a.failOperation(explain(err))
 	}
-	a.failures++
-	a.within(retryAfter(a.failures, a.opts.Poll))
+	if !permanent(err) {
+		a.failures++
+		a.within(retryAfter(a.failures, a.opts.Poll))
+	}
 	return a.end(ctx)
+}
+
+// permanent says that only a change of the object or of its source can put
+// the error right; both are events.
+func permanent(err error) bool {
+	var refused *SpecError
+	var wrong *render.Error
+	return errors.As(err, &refused) || errors.As(err, &wrong) && wrong.Reason != render.LimitExceeded
 }
 
 // end writes the status and says when to look again.

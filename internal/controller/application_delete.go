@@ -10,7 +10,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
-	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 )
 
@@ -21,10 +20,13 @@ var propagation = map[string]string{
 	argo.BackgroundFinalizer: "background",
 }
 
+// annotationApproved is how people approve what waits for a confirmation.
+const annotationApproved = "argocd.argoproj.io/deletion-approved"
+
 // finalize deletes what a deleted Application owns, where it has one of the
 // finalizers that ask for that, and lets it go.
 func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error) {
-	a.delivery = &delivery{owner: core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: a.key.Namespace, Name: a.key.Name}}
+	hooks := a.deletionHooks(ctx)
 	i := slices.IndexFunc(a.app.Finalizers, func(f string) bool { return propagation[f] != "" })
 	if i < 0 {
 		a.stages.Watcher.Forget(a.delivery.owner)
@@ -34,6 +36,9 @@ func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error)
 		Owner:       a.delivery.owner,
 		Inventory:   inventoryOf(a.status.Resources),
 		Propagation: propagation[a.app.Finalizers[i]],
+		Hooks:       hooks,
+		Namespace:   a.delivery.options.Namespace,
+		Confirmed:   a.app.Annotations[annotationApproved] != "",
 		Wait:        deletionWait,
 	})
 	if ctx.Err() != nil {
@@ -49,6 +54,24 @@ func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error)
 	u := a.object.DeepCopy()
 	u.SetFinalizers(slices.DeleteFunc(u.GetFinalizers(), func(f string) bool { return propagation[f] != "" }))
 	return reconcile.Result{}, a.release(ctx, u)
+}
+
+// deletionHooks are the objects among which the hooks of a deletion are: what
+// was rendered last, or now. An Application whose source is gone can be
+// deleted all the same, without its hooks.
+func (a *applicationRun) deletionHooks(ctx context.Context) []*unstructured.Unstructured {
+	if err := a.model(ctx, nil); err != nil {
+		return nil
+	}
+	if a.target == nil {
+		t, err := a.find(ctx, nil)
+		if err != nil {
+			a.event(a.object, "Warning", "HooksSkipped", "deleting without hooks: "+explain(err))
+			return nil
+		}
+		a.target = t
+	}
+	return copies(a.target.objects)
 }
 
 // release writes an object whose finalizers were removed. A conflict is an

@@ -135,6 +135,7 @@ func applicationOptions(app *argo.Application, refused *SpecError) deploy.Option
 	o := deploy.Options{
 		Namespace:        app.Spec.Destination.Namespace,
 		WaitBetweenWaves: true,
+		Confirmed:        app.Annotations[annotationApproved] != "",
 	}
 	for _, i := range app.Spec.IgnoreDifferences {
 		o.IgnoreDifferences = append(o.IgnoreDifferences, deploy.IgnoreDifference{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,8 +50,8 @@ func (a *applicationRun) noteTarget(t *target) {
 	for _, ref := range t.repeated {
 		a.condition(argo.ConditionRepeatedResourceWarning, fmt.Sprintf("%s is in more than one source; the last is used", ref))
 	}
-	for _, warning := range t.warnings {
-		a.condition(argo.ConditionRenderWarning, warning)
+	if len(t.warnings) > 0 {
+		a.condition(argo.ConditionRenderWarning, strings.Join(t.warnings, "\n"))
 	}
 }
 
@@ -178,9 +179,6 @@ func (a *applicationRun) plan(t *target, o deploy.Options) deploy.Plan {
 
 // observe takes over what the watch has seen, and heals.
 func (a *applicationRun) observe(ctx context.Context) (reconcile.Result, error) {
-	if a.status.Sync.ComparedTo == nil {
-		a.noteTarget(a.target)
-	}
 	states := a.stages.Watcher.State(a.delivery.owner)
 	lost := a.observed(states)
 	if len(lost) == 0 {

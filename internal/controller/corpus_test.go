@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
@@ -108,10 +110,8 @@ func TestCorpus(t *testing.T) {
 		h.waitApp("web-app", "to be synced", func(a *argo.Application) bool { return synced(a) && len(a.Status.History) > 0 })
 		h.waitLive("apps/v1", "Deployment", "production", "prod-web-app", field(5, "spec", "replicas"))
 		d := h.waitLive("apps/v1", "Deployment", "production", "prod-web-app", nil)
-		if err := unstructured.SetNestedField(d.Object, int64(1), "spec", "replicas"); err != nil {
-			t.Fatal(err)
-		}
-		if err := h.kube.Update(t.Context(), d); err != nil {
+		scale := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":1}}`))
+		if err := h.kube.Patch(t.Context(), d, scale, client.FieldOwner("kubectl")); err != nil {
 			t.Fatal(err)
 		}
 		h.waitLive("apps/v1", "Deployment", "production", "prod-web-app", field(5, "spec", "replicas"))

@@ -62,7 +62,7 @@ func (everyone) Authorize(_ context.Context, u core.User, a core.Action) error {
 // house is the engine with all its real parts: a Git server, the renderer, the
 // deployer and the drift watch, on the package's cluster.
 type house struct {
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context
 	kube   client.Client
 	store  *git.Store
@@ -90,7 +90,7 @@ func (s storeSources) Same(url string, u core.RefUpdate) bool {
 
 type storeCommits struct{ store *git.Store }
 
-func testScheme(t *testing.T) *runtime.Scheme {
+func testScheme(t testing.TB) *runtime.Scheme {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, argo.AddToScheme, flux.AddToScheme} {
@@ -103,14 +103,14 @@ func testScheme(t *testing.T) *runtime.Scheme {
 
 // newHouse starts the engine over a Git directory, which is made where it is
 // empty.
-func newHouse(t *testing.T) *house {
+func newHouse(t testing.TB) *house {
 	t.Helper()
 	h := startHouse(t, t.TempDir())
 	t.Cleanup(func() { h.stop() })
 	return h
 }
 
-func startHouse(t *testing.T, dir string) *house {
+func startHouse(t testing.TB, dir string) *house {
 	t.Helper()
 	if _, err := api.Install(t.Context(), cluster.Config); err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func (h *house) repo(name string, files map[string]string) *testkit.Repo {
 }
 
 // in is the house for a subtest.
-func (h *house) in(t *testing.T) *house {
+func (h *house) in(t testing.TB) *house {
 	sub := *h
 	sub.t = t
 	return &sub
