@@ -260,7 +260,7 @@ func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconc
 		return a.end(ctx)
 	}
 	if state.Phase != argo.OperationRunning || state.FinishedAt != nil || a.status.OperationState != state {
-		if err := a.begin(ctx, op, state); err != nil {
+		if err := a.begin(ctx, t, op, state); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
@@ -356,9 +356,14 @@ func (e *autoSyncError) Error() string {
 
 func (e *autoSyncError) Hint() string { return "pin it: fairway app pin NAME --revision REVISION" }
 
-// begin writes that the operation runs.
-func (a *applicationRun) begin(ctx context.Context, op argo.Operation, state *argo.OperationState) error {
+// begin writes that the operation runs, and what it is going to apply.
+func (a *applicationRun) begin(ctx context.Context, t *target, op argo.Operation, state *argo.OperationState) error {
 	state.FinishedAt = nil
+	if !op.Sync.DryRun {
+		for _, ref := range a.planned(t.objects, a.delivery.options.Namespace, inventoryOf(a.status.Resources)) {
+			a.status.Resources = append(a.status.Resources, carry(nil, ref, argo.SyncOutOfSync))
+		}
+	}
 	a.status.OperationState = state
 	if a.status.Sync.Status == "" {
 		a.status.Sync.Status = argo.SyncOutOfSync

@@ -184,3 +184,91 @@ func TestKustomizationDependsOnAndSubstitutes(t *testing.T) {
 	h.kustomization("flux-dep", "top", "to follow at once", readyAt(repo.Head()))
 	h.waitLive("v1", "ConfigMap", "flux-dep", "top", field("me and default", "data", "key"))
 }
+
+// TestKustomizationWaits is ready only when what it applied is healthy.
+func TestKustomizationWaits(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("flux-wait")
+	repo := h.repo("flux-wait", map[string]string{"apps/d.yaml": deployment("web", 1, "web:1")})
+	h.apply(h.fluxPair("flux-wait", "wait", "flux-wait", "./apps", "  targetNamespace: flux-wait\n  wait: true\n"))
+	defer h.dropFlux("flux-wait", "wait")
+	k := h.kustomization("flux-wait", "wait", "to be ready", readyAt(repo.Head()))
+	if !apimeta.IsStatusConditionTrue(k.Status.Conditions, "Healthy") {
+		t.Errorf("conditions: %v", k.Status.Conditions)
+	}
+	h.waitLive("apps/v1", "Deployment", "flux-wait", "web", field(1, "status", "availableReplicas"))
+}
+
+// TestGitRepository resolves each kind of reference, leaves out what it is
+// told to, and says what is wrong with what it cannot resolve.
+func TestGitRepository(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("flux-git")
+	repo := h.repo("flux-git", map[string]string{"a.txt": "1"})
+	first := repo.Head()
+	repo.Git("tag", "v1.0.0")
+	second := h.push(repo, map[string]string{"a.txt": "2"})
+	repo.Git("tag", "v1.1.0")
+	repo.Git("push", "-q", "--tags", "origin")
+	cases := map[string]struct {
+		spec, revision, reason string
+		says                   []string
+	}{
+		"branch":            {`ref: {branch: main}`, "main@sha1:" + second, "", nil},
+		"tag":               {`ref: {tag: v1.0.0}`, "v1.0.0@sha1:" + first, "", nil},
+		"semver":            {`ref: {semver: ">=1.0.0"}`, "v1.1.0@sha1:" + second, "", nil},
+		"name":              {`ref: {name: refs/heads/main}`, "main@sha1:" + second, "", nil},
+		"commit":            {`ref: {commit: ` + first + `}`, "sha1:" + first, "", nil},
+		"no such tag":       {`ref: {tag: v9}`, "", "GitOperationFailed", []string{"v9"}},
+		"no such secret":    {`secretRef: {name: ghost}`, "", "AuthenticationFailed", []string{"ghost"}},
+		"unsupported":       {`recurseSubmodules: true`, "", "InvalidSpec", []string{"spec.recurseSubmodules"}},
+		"unknown":           {`colour: red`, "", "InvalidSpec", []string{"spec.colour", "unknown field"}},
+		"default is master": {``, "", "GitOperationFailed", []string{"master"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			h := h.in(t)
+			objs := h.apply(fmt.Sprintf("apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: g, namespace: flux-git}\nspec:\n  interval: 1h\n  url: %sflux-git.git\n  %s\n", h.url, c.spec))
+			defer h.delete(objs[0])
+			testkit.Eventually(t, "the GitRepository", func() error {
+				g := &sourcev1.GitRepository{}
+				if err := h.kube.Get(t.Context(), types.NamespacedName{Namespace: "flux-git", Name: "g"}, g); err != nil {
+					return err
+				}
+				ready := apimeta.FindStatusCondition(g.Status.Conditions, "Ready")
+				if ready == nil {
+					return errors.New("no condition yet")
+				}
+				if c.reason == "" {
+					if g.Status.Artifact == nil || g.Status.Artifact.Revision != c.revision || ready.Status != metav1.ConditionTrue {
+						return fmt.Errorf("artifact %+v, %+v", g.Status.Artifact, ready)
+					}
+					return nil
+				}
+				if ready.Status != metav1.ConditionFalse || ready.Reason != c.reason {
+					return fmt.Errorf("%+v", ready)
+				}
+				for _, s := range c.says {
+					if !strings.Contains(ready.Message, s) {
+						return fmt.Errorf("%q does not say %q", ready.Message, s)
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// TestGitRepositoryIgnores leaves files out of what Kustomizations read.
+func TestGitRepositoryIgnores(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("flux-ignore")
+	repo := h.repo("flux-ignore", map[string]string{"apps/a.yaml": configMap("a", "1"), "apps/drafts/b.yaml": configMap("b", "1")})
+	text := strings.Replace(h.fluxPair("flux-ignore", "ig", "flux-ignore", "./apps", "  targetNamespace: flux-ignore\n"), "ref: {branch: main}", `ref: {branch: main}, ignore: "/apps/drafts/"`, 1)
+	h.apply(text)
+	defer h.dropFlux("flux-ignore", "ig")
+	k := h.kustomization("flux-ignore", "ig", "to be ready", readyAt(repo.Head()))
+	if n := len(k.Status.Inventory.Entries); n != 1 {
+		t.Errorf("%d objects, want only a: %v", n, k.Status.Inventory)
+	}
+}

@@ -285,6 +285,13 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 			return reconcile.Result{}, err
 		}
 	}
+	inventory := k.inventory()
+	if fresh := k.planned(t.objects, options.Namespace, inventory); len(fresh) > 0 {
+		k.setInventory(append(inventory, fresh...))
+		if err := k.writeStatus(ctx, k.status); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
 	began := time.Now()
 	outcome, err := k.stages.Deployer.Apply(ctx, deploy.Plan{
 		Owner: k.delivery.owner, Objects: copies(t.objects), Inventory: k.inventory(), Options: options,

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/deploy"
 )
 
 const manual = "  syncPolicy: {syncOptions: [CreateNamespace=true]}\n"
@@ -310,4 +312,55 @@ status:
 	if s.Phase != argo.OperationSucceeded || s.StartedAt.UTC().Format("2006-01-02") != "2026-01-02" || len(a.Status.History) != 1 {
 		t.Fatalf("after the restart: %s", describe(a))
 	}
+}
+
+// dying is a deployer whose process dies right after it has applied.
+type dying struct {
+	deploy.Deployer
+	die func()
+}
+
+func (d dying) Apply(ctx context.Context, p deploy.Plan) (*deploy.Outcome, error) {
+	outcome, _ := d.Deployer.Apply(ctx, p)
+	d.die()
+	<-ctx.Done()
+	return outcome, ctx.Err()
+}
+
+// TestNotedBeforeApplied: the process dies after an apply and before it wrote
+// what came of it, and what it had made is removed from Git meanwhile. The next
+// process knows what it was, and prunes it.
+func TestNotedBeforeApplied(t *testing.T) {
+	dir := t.TempDir()
+	h := startHouse(t, dir)
+	h.namespace("argocd")
+	h.namespace("noted")
+	died := make(chan struct{}, 2)
+	h.engine.stages.Deployer = dying{h.engine.stages.Deployer, func() { died <- struct{}{} }}
+	repo := h.repo("noted", map[string]string{"app/a.yaml": configMap("a", "1"), "app/gone.yaml": configMap("gone", "1")})
+	flux := h.repo("noted-flux", map[string]string{"app/b.yaml": configMap("b", "1"), "app/lost.yaml": configMap("lost", "1")})
+	for _, name := range []string{"noted", "noted-flux"} {
+		if err := h.store.Rules().Add(gitRule("https://github.com/myorg/"+name, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.apply(strings.ReplaceAll(h.application("noted", "noted", "app", "noted", automated), h.url, "https://github.com/myorg/"))
+	h.apply(strings.ReplaceAll(h.fluxPair("noted", "noted", "noted-flux", "./app", "  targetNamespace: noted\n"), h.url, "https://github.com/myorg/"))
+	<-died
+	<-died
+	h.waitLive("v1", "ConfigMap", "noted", "gone", nil)
+	h.waitLive("v1", "ConfigMap", "noted", "lost", nil)
+	repo.Remove("app/gone.yaml")
+	h.push(repo, nil)
+	flux.Remove("app/lost.yaml")
+	h.push(flux, nil)
+	h.stop()
+
+	h = startHouse(t, dir)
+	defer func() { h.stop() }()
+	defer func() { h.delete(appObject("noted")); h.dropFlux("noted", "noted") }()
+	h.waitApp("noted", "to be synced", func(a *argo.Application) bool { return healthy(a) && a.Status.Sync.Revision == repo.Head() })
+	h.waitGone("v1", "ConfigMap", "noted", "gone")
+	h.kustomization("noted", "noted", "to be ready", readyAt(flux.Head()))
+	h.waitGone("v1", "ConfigMap", "noted", "lost")
 }
