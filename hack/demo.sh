@@ -35,7 +35,7 @@ if ! git ls-remote --exit-code "$git_url/demo.git" refs/heads/main >/dev/null 2>
 fi
 
 echo "==> waiting for the demo"
-"${fairway[@]}" app wait web-app-dev web-app-production --sync --health --timeout 120
+"${fairway[@]}" app wait root web-app-dev web-app-production --timeout 120
 ip=$("${fairway[@]}" kubectl get service web-app -n production -o 'jsonpath={.spec.clusterIP}')
 "${fairway[@]}" status
 cat <<END

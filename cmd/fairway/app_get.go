@@ -50,6 +50,8 @@ type appRow struct {
 	Path      string `json:"path"`
 	Pinned    string `json:"pinned,omitempty"`
 	Message   string `json:"message,omitempty"`
+	// commit is Revision in full.
+	commit string
 }
 
 func runAppList(ctx context.Context, o *appOptions, selector, project, output string, out io.Writer) error {
@@ -96,7 +98,7 @@ func applicationRow(app *argo.Application) appRow {
 	r := appRow{
 		Kind: argo.ApplicationKind, Namespace: app.Namespace, Name: app.Name,
 		Sync: cmp.Or(string(app.Status.Sync.Status), "Unknown"), Health: cmp.Or(app.Status.Health.Status, "Unknown"),
-		Revision: shortCommit(app.Status.Sync.Revision), Pinned: app.Annotations[controller.AnnotationPinnedRevision],
+		Revision: shortCommit(app.Status.Sync.Revision), commit: app.Status.Sync.Revision, Pinned: app.Annotations[controller.AnnotationPinnedRevision],
 	}
 	sources := app.Spec.Sources
 	if len(sources) == 0 && app.Spec.Source != nil {
@@ -106,7 +108,7 @@ func applicationRow(app *argo.Application) appRow {
 		r.Source, r.Path = sources[0].RepoURL, sources[0].Path+sources[0].Chart
 	}
 	if len(app.Status.Sync.Revisions) > 0 {
-		r.Revision = shortCommit(app.Status.Sync.Revisions[0])
+		r.Revision, r.commit = shortCommit(app.Status.Sync.Revisions[0]), app.Status.Sync.Revisions[0]
 	}
 	for _, c := range app.Status.Conditions {
 		if strings.HasSuffix(c.Type, "Error") {
@@ -120,7 +122,7 @@ func kustomizationRow(k *kustomizev1.Kustomization) appRow {
 	_, commit, _ := strings.Cut(k.Status.LastAppliedRevision, ":")
 	r := appRow{
 		Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name, Sync: "Unknown", Health: "Unknown",
-		Revision: shortCommit(commit), Source: k.Spec.SourceRef.Kind + "/" + k.Spec.SourceRef.Name, Path: k.Spec.Path,
+		Revision: shortCommit(commit), commit: commit, Source: k.Spec.SourceRef.Kind + "/" + k.Spec.SourceRef.Name, Path: k.Spec.Path,
 		Pinned: k.Annotations[controller.AnnotationPinnedRevision],
 	}
 	ready := apimeta.FindStatusCondition(k.Status.Conditions, "Ready")

@@ -258,33 +258,58 @@ func followOnce(ctx context.Context, c client.WithWatch, obj client.Object, done
 }
 
 func newAppWaitCommand(o *appOptions) *cobra.Command {
-	var sync, health, operation bool
+	var want appWait
 	var timeout int
 	cmd := &cobra.Command{
-		Use:     "wait NAME",
-		Short:   "Wait until an application is synced, healthy and at rest",
-		Example: "  fairway app wait web-app\n  fairway app wait web-app --health --timeout 60",
-		Args:    oneName,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !sync && !health && !operation {
-				sync, health, operation = true, true, true
+		Use:   "wait NAME…",
+		Short: "Wait until applications are synced, healthy and at rest",
+		Example: `  fairway app wait web-app
+  fairway app wait web-app --health --timeout 60
+  git push && fairway app wait web-app --revision $(git rev-parse HEAD)`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &exitError{exitUsage, errors.New("want the name of an application, or several")}
 			}
-			want := appWait{sync, health, operation}
-			return runAppWait(cmd.Context(), o, args[0], want, time.Duration(timeout)*time.Second, cmd.OutOrStdout())
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if want == (appWait{revision: want.revision}) {
+				want.sync, want.health, want.operation = true, true, true
+			}
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, time.Duration(timeout)*time.Second)
+				defer cancel()
+			}
+			for _, name := range args {
+				if err := runAppWait(ctx, o, name, want, 0, cmd.OutOrStdout()); err != nil {
+					if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+						return fmt.Errorf("%s was not as wanted within %d s: %w", name, timeout, err)
+					}
+					return err
+				}
+			}
+			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&sync, "sync", false, "wait until it is synced")
-	cmd.Flags().BoolVar(&health, "health", false, "wait until it is healthy")
-	cmd.Flags().BoolVar(&operation, "operation", false, "wait until no operation runs")
+	cmd.Flags().BoolVar(&want.sync, "sync", false, "wait until it is synced")
+	cmd.Flags().BoolVar(&want.health, "health", false, "wait until it is healthy")
+	cmd.Flags().BoolVar(&want.operation, "operation", false, "wait until no operation runs")
+	cmd.Flags().StringVar(&want.revision, "revision", "", "wait until it has come to this commit")
 	cmd.Flags().IntVar(&timeout, "timeout", 0, "seconds to wait; 0 is without end")
 	return cmd
 }
 
 // appWait is what is waited for.
-type appWait struct{ sync, health, operation bool }
+type appWait struct {
+	sync, health, operation bool
+	// revision is a commit, or its beginning; "" is any.
+	revision string
+}
 
 func (a appWait) done(r appRow, operates bool) bool {
-	return (!a.sync || r.Sync == "Synced") && (!a.health || r.Health == "Healthy") && (!a.operation || !operates)
+	return strings.HasPrefix(r.commit, a.revision) && (!a.sync || r.Sync == "Synced") && (!a.health || r.Health == "Healthy") && (!a.operation || !operates)
 }
 
 func runAppWait(ctx context.Context, o *appOptions, name string, want appWait, timeout time.Duration, out io.Writer) error {
