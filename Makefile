@@ -10,8 +10,8 @@ export GOTOOLCHAIN := local
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/fairway-cd/fairway/internal/app.Version=$(VERSION)
-GO_SOURCES := $(shell find cmd internal api -name '*.go' -not -name '*_test.go' 2>/dev/null)
-CLUSTER_SOURCES := $(shell find cluster -name '*.go' -not -name '*_test.go' 2>/dev/null) cluster/go.mod cluster/go.sum
+GO_SOURCES := $(shell find cmd internal api -type f -not -name '*_test.go' -not -path '*/testdata/*' 2>/dev/null)
+CLUSTER_SOURCES := $(shell find cluster -type f -not -name '*_test.go' -not -path '*/testdata/*' 2>/dev/null)
 
 GOLANGCI_LINT := v2.12.0
 GOTESTSUM := v1.13.0

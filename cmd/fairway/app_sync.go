@@ -276,17 +276,13 @@ func newAppWaitCommand(o *appOptions) *cobra.Command {
 			if want == (appWait{revision: want.revision}) {
 				want.sync, want.health, want.operation = true, true, true
 			}
-			ctx := cmd.Context()
-			if timeout > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, time.Duration(timeout)*time.Second)
-				defer cancel()
-			}
+			end := time.Now().Add(time.Duration(timeout) * time.Second)
 			for _, name := range args {
-				if err := runAppWait(ctx, o, name, want, 0, cmd.OutOrStdout()); err != nil {
-					if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-						return fmt.Errorf("%s was not as wanted within %d s: %w", name, timeout, err)
-					}
+				var left time.Duration
+				if timeout > 0 {
+					left = max(time.Until(end), time.Millisecond)
+				}
+				if err := runAppWait(cmd.Context(), o, name, want, left, cmd.OutOrStdout()); err != nil {
 					return err
 				}
 			}
@@ -333,7 +329,7 @@ func runAppWait(ctx context.Context, o *appOptions, name string, want appWait, t
 		case *kustomizev1.Kustomization:
 			row, operates = kustomizationRow(obj), obj.Status.ObservedGeneration != obj.Generation
 		}
-		if line := waitLine(row, operates); line != last {
+		if line := name + ": " + waitLine(row, operates); line != last {
 			last = line
 			showWait(out, live, time.Since(began), line)
 		}
@@ -344,7 +340,7 @@ func runAppWait(ctx context.Context, o *appOptions, name string, want appWait, t
 	}
 	var late *waitedError
 	if errors.As(err, &late) {
-		return fmt.Errorf("%s after %s: %s", name, timeout, last)
+		return fmt.Errorf("after %s %s", timeout.Round(time.Second), last)
 	}
 	return err
 }

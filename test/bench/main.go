@@ -65,7 +65,7 @@ func run(ctx context.Context, bin, out string, tries int) error {
 	defer b.close()
 	r := report{Date: time.Now().UTC(), Cores: runtime.NumCPU(), Memory: memoryTotal(), CPU: cpuModel()}
 	for _, measure := range []func(context.Context) ([]row, error){
-		b.start, b.push, b.drift, b.idle, b.restore,
+		b.start, b.push, b.drift, b.idle, b.restore, b.realPod,
 	} {
 		rows, err := measure(ctx)
 		r.Rows = append(r.Rows, rows...)

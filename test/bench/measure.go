@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,12 +99,7 @@ func (b *bench) connect(ctx context.Context) error {
 
 // start measures up on an empty directory, and again on one that is there.
 func (b *bench) start(ctx context.Context) ([]row, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	port := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
-	l.Close()
+	port := b.freePort()
 	up := func(args ...string) (time.Duration, error) {
 		began := time.Now()
 		_, err := b.fairway(ctx, append([]string{"up"}, args...)...)
@@ -124,6 +120,57 @@ func (b *bench) start(ctx context.Context) ([]row, error) {
 		summarize("up on an empty directory", []time.Duration{empty}, 0, 5, 0),
 		summarize("up on the same again", []time.Duration{again}, 0, 5, 0),
 	}, b.connect(ctx)
+}
+
+// realPod measures an instance with a real node: from nothing to a pod that
+// runs an image pulled from the instance's own registry.
+func (b *bench) realPod(ctx context.Context) ([]row, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	real := *b
+	real.data = filepath.Join(b.dir, "real")
+	real.env = append(slices.Clone(b.env), "FAIRWAY_DATA="+real.data)
+	defer func() { _, _ = real.fairway(context.Background(), "down") }()
+	program := filepath.Join(b.dir, "web-app")
+	if _, err := b.exec(ctx, "", "go", "build", "-o", program, "./examples/web-app"); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if _, err := real.fairway(ctx, "up", "--nodes", "real", "--port", b.freePort()); err != nil {
+		return nil, err
+	}
+	up := time.Since(began)
+	if _, err := real.fairway(ctx, "image", "create", "-t", "web-app:v1", "--add", program+":/web-app", "--entrypoint", "/web-app"); err != nil {
+		return nil, err
+	}
+	registry, err := real.fairway(ctx, "status", "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	var s struct{ Registry string }
+	if err := json.Unmarshal([]byte(registry), &s); err != nil {
+		return nil, err
+	}
+	if _, err := real.fairway(ctx, "kubectl", "run", "web-app", "--image", s.Registry+"/web-app:v1"); err != nil {
+		return nil, err
+	}
+	if _, err := real.fairway(ctx, "kubectl", "wait", "pod/web-app", "--for=condition=Ready", "--timeout=60s"); err != nil {
+		return nil, err
+	}
+	return []row{
+		summarize("up with a real node, empty directory", []time.Duration{up}, 0, 0, 0),
+		summarize("… until a pod of our registry's image runs", []time.Duration{time.Since(began)}, 0, 15, 0),
+	}, nil
+}
+
+func (b *bench) freePort() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "0" // refused with a clear error
+	}
+	defer l.Close()
+	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
 
 const namespace = "bench"
