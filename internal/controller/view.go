@@ -48,7 +48,8 @@ func (e *Engine) view(ctx context.Context, owner core.Owner) (*view, error) {
 	}
 	u.SetGroupVersionKind(gvk)
 	key := types.NamespacedName{Namespace: owner.Namespace, Name: owner.Name}
-	if err := e.client.Get(ctx, key, u); err != nil {
+	// Past the cache: who asks has just seen the object as it is.
+	if err := e.reader.Get(ctx, key, u); err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil, &NotFoundError{owner}
 		}
