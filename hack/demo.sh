@@ -5,8 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fairway=(bin/fairway)
-status=$("${fairway[@]}" status -o json)
-field() { sed -n "s/^ *\"$1\": \"\(.*\)\",\{0,1\}$/\1/p" <<<"$status"; }
+field() { "${fairway[@]}" status -o "jsonpath={.$1}"; }
 git_url=$(field gitURL)
 registry=$(field registry)
 port=${registry##*:}

@@ -35,8 +35,9 @@ gets it from a credential helper for this server alone ('fairway credential'),
 and registry clients (docker, podman, skopeo, crane) from Docker's
 configuration or the credential store that is set there.
 
-Without SERVER it is the instance on this machine. The token is asked for
-where it is not given. 'fairway token create' makes one.`,
+Without SERVER it is the instance on this machine, and its operator's token
+where none is given. For another server the token is asked for; 'fairway token
+create' makes one there.`,
 		Example: `  fairway login
   fairway login https://fairway.example.com --token-stdin < token
   fairway token create laptop --can push:web-app | fairway login --token-stdin`,
@@ -132,6 +133,15 @@ func (o *loginOptions) readToken(in io.Reader, log io.Writer) (string, error) {
 			return "", fmt.Errorf("reading the token: %w", err)
 		}
 		token = string(data)
+	case o.server == "":
+		// Who may read the instance's directory is its operator already.
+		inst, err := o.instance()
+		if err != nil {
+			return "", err
+		}
+		if token, err = inst.Token(); err != nil {
+			return "", err
+		}
 	case isFile && term.IsTerminal(int(terminal.Fd())):
 		fmt.Fprint(log, "Token: ")
 		data, err := term.ReadPassword(int(terminal.Fd()))

@@ -14,6 +14,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/client-go/util/jsonpath"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -204,11 +205,15 @@ func listMirrors(ctx context.Context, api *apiClient, w io.Writer) error {
 
 // addOutputFlag adds -o to a command that prints data.
 func addOutputFlag(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "table", "json, yaml or table")
+	cmd.Flags().StringVarP(output, "output", "o", "table", "json, yaml, jsonpath=TEMPLATE or table")
 }
 
-// printData writes v as JSON or YAML, or calls table.
+// printData writes v as JSON or YAML, or what a path selects of it as kubectl
+// does, or calls table.
 func printData(w io.Writer, output string, v any, table func(*tabwriter.Writer)) error {
+	if template, ok := strings.CutPrefix(output, "jsonpath="); ok {
+		return printPath(w, template, v)
+	}
 	switch output {
 	case "json":
 		enc := json.NewEncoder(w)
@@ -226,8 +231,28 @@ func printData(w io.Writer, output string, v any, table func(*tabwriter.Writer))
 		table(t)
 		return t.Flush()
 	default:
-		return &exitError{exitUsage, fmt.Errorf("--output %q: want json, yaml or table", output)}
+		return &exitError{exitUsage, fmt.Errorf("--output %q: want json, yaml, jsonpath=TEMPLATE or table", output)}
 	}
+}
+
+// printPath writes what the template selects of v's JSON, and nothing else.
+func printPath(w io.Writer, template string, v any) error {
+	path := jsonpath.New("output")
+	if err := path.Parse(template); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("--output jsonpath: %w", err)}
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var generic any
+	if err := json.Unmarshal(data, &generic); err != nil {
+		return err
+	}
+	if err := path.Execute(w, generic); err != nil {
+		return fmt.Errorf("--output jsonpath: %w", err)
+	}
+	return nil
 }
 
 // since is how long ago t was, as kubectl says it.

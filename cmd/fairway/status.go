@@ -1,13 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/fairway-cd/fairway/internal/app"
 )
@@ -20,7 +18,7 @@ func newStatusCommand(g *globals) *cobra.Command {
 		Long: `Say whether the instance runs, and where everything is. In JSON and YAML,
 gitURL holds the operator's credential, so that plain git can push to it as it
 stands: treat it like a password.`,
-		Example: "  fairway status\n  git push $(fairway status -o json | jq -r .gitURL)/web-app.git main",
+		Example: "  fairway status\n  git push $(fairway status -o jsonpath={.gitURL})/web-app.git main",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			inst, err := g.instance()
@@ -34,32 +32,15 @@ stands: treat it like a password.`,
 			return printStatus(cmd.OutOrStdout(), status, output)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml (default: for people)")
+	addOutputFlag(cmd, &output)
 	return cmd
 }
 
 func printStatus(w io.Writer, s app.Status, output string) error {
-	switch output {
-	case "json":
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(s)
-	case "yaml":
-		data, err := yaml.Marshal(s)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(data)
-		return err
-	case "", "table":
-		return printStatusTable(w, s)
-	default:
-		return &exitError{exitUsage, fmt.Errorf("--output %q: want json, yaml or table", output)}
-	}
+	return printData(w, output, s, func(t *tabwriter.Writer) { printStatusTable(t, s) })
 }
 
-func printStatusTable(w io.Writer, s app.Status) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+func printStatusTable(t *tabwriter.Writer, s app.Status) {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{name}, args...)...)
 	}
@@ -67,7 +48,7 @@ func printStatusTable(w io.Writer, s app.Status) error {
 	row("version", "%s", s.Version)
 	if s.State == app.StateStopped {
 		row("data", "%s", s.Data)
-		return t.Flush()
+		return
 	}
 	row("UI", "%s", s.UIURL)
 	row("API", "%s", s.APIURL)
@@ -85,5 +66,4 @@ func printStatusTable(w io.Writer, s app.Status) error {
 	}
 	row("process", "%d (cluster %d)", s.PID, s.ClusterPID)
 	row("data", "%s", s.Data)
-	return t.Flush()
 }

@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+// Commands of the guides and references do what they say, on a machine that
+// has an instance and nothing else.
+func TestCommandsOfTheDocumentation(t *testing.T) {
+	for _, page := range pages(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
+			r := newReader(t, shared)
+			for _, b := range readPage(t, page) {
+				if b.name != "" {
+					r.run(t, page, b)
+				}
+			}
+		})
+	}
+}
+
+// Objects in the documentation are accepted by the API server.
+func TestObjectsOfTheDocumentation(t *testing.T) {
+	checked := 0
+	for _, page := range pages(t) {
+		for _, b := range readPage(t, page) {
+			if b.language != "yaml" {
+				continue
+			}
+			checked += dryRun(t, page, b)
+		}
+	}
+	if checked == 0 {
+		t.Error("the documentation has no objects")
+	}
+}
+
+// dryRun has the API server look at the objects of a block, and returns how
+// many there are. What has no kind is a part of an object, or another file.
+func dryRun(t *testing.T, page string, b block) int {
+	t.Helper()
+	checked := 0
+	for _, document := range strings.Split(b.text, "\n---\n") {
+		var object unstructured.Unstructured
+		if err := yaml.UnmarshalStrict([]byte(document), &object.Object); err != nil {
+			t.Errorf("%s:%d: %v", page, b.line, err)
+			continue
+		}
+		if object.GetKind() == "" {
+			continue
+		}
+		checked++
+		if namespace := object.GetNamespace(); namespace != "" {
+			ensureNamespace(t, namespace)
+		}
+		path := filepath.Join(t.TempDir(), "object.yaml")
+		if err := os.WriteFile(path, []byte(document), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := shared.run(t.Context(), "kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", path); err != nil {
+			t.Errorf("%s:%d: %v", page, b.line, err)
+		}
+	}
+	return checked
+}
+
+func ensureNamespace(t *testing.T, name string) {
+	t.Helper()
+	if shared.kubectl(t, "get", "namespace", name, "--ignore-not-found", "-o", "name") == "" {
+		shared.kubectl(t, "create", "namespace", name)
+	}
+}
