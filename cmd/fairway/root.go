@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
@@ -41,19 +40,10 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 		TraverseChildren: true,
 		SilenceUsage:     true,
 		SilenceErrors:    true,
-		// With TraverseChildren cobra takes an unknown command for an argument.
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			err := fmt.Errorf("unknown command %q", args[0])
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				return withHint(&exitError{exitUsage, err}, "did you mean "+strings.Join(near, " or ")+"?")
-			}
-			return withHint(&exitError{exitUsage, err}, "'fairway --help' lists the commands")
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return checkFlags(cmd)
 		},
 	}
-	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.Data, "data", app.DefaultData(), "directory of the instance (FAIRWAY_DATA)")
@@ -72,6 +62,7 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	root.AddCommand(newServeCommand(g), newCredentialCommand(), newDocsCommand(root), newRenderWorkerCommand())
 	add("store", newRepoCommand(g), newImageCommand(g), newTokenCommand(g), newLoginCommand(g), newLogoutCommand(g))
 	add("delivery", newAppCommand(g.restConfig, g.api))
+	strictUsage(root)
 	return root
 }
 

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func TestExitCodes(t *testing.T) {
+	t.Setenv("FAIRWAY_DATA", t.TempDir())
+	for _, c := range []struct {
+		line string
+		code int
+		says string
+	}{
+		{"", 0, "safe channel"},
+		{"repo", 0, "Available Commands"},
+		{"status", 0, "stopped"},
+		{"bogus", exitUsage, `unknown command "fairway bogus"`},
+		{"stat", exitUsage, "did you mean status?"},
+		{"repo shw", exitUsage, "did you mean show?"},
+		{"image bogus", exitUsage, "fairway image --help"},
+		{"token bogus", exitUsage, "unknown command"},
+		{"app bogus", exitUsage, "unknown command"},
+		{"up extra", exitUsage, "usage: fairway up"},
+		{"repo show", exitUsage, "usage: fairway repo show NAME"},
+		{"up --bogus", exitUsage, "unknown flag"},
+		{"up --tls-cert x", exitUsage, "tls-key"},
+		{"login --token x --token-stdin", exitUsage, "token-stdin"},
+		{"up --nodes some", exitUsage, "auto, kwok or real"},
+		{"up --port 0", exitUsage, "1 to 65535"},
+		{"status -o xml", exitUsage, "json"},
+		{"repo list", exitFailed, "is not up"},
+		{"kubectl get pods", exitFailed, "is not up"},
+	} {
+		t.Run(c.line, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := run(t.Context(), strings.Fields(c.line), strings.NewReader(""), &out, &out); code != c.code {
+				t.Errorf("exit code %d, want %d: %s", code, c.code, out.String())
+			}
+			if !strings.Contains(out.String(), c.says) {
+				t.Errorf("it does not say %q: %s", c.says, out.String())
+			}
+			if strings.Contains(out.String(), "\x1b") {
+				t.Errorf("there is a colour where there is no terminal: %q", out.String())
+			}
+		})
+	}
+}
