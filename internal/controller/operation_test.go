@@ -36,7 +36,8 @@ func TestManualSync(t *testing.T) {
 	h := newHouse(t)
 	h.namespace("argocd")
 	repo := h.repo("manual", map[string]string{"app/a.yaml": configMap("a", "1"), "app/b.yaml": configMap("b", "1")})
-	h.apply(h.application("manual", "manual", "app", "manual", manual))
+	// What it deployed goes with it, for the next run of the test.
+	h.apply(strings.Replace(h.application("manual", "manual", "app", "manual", manual), "  namespace: argocd\n", "  namespace: argocd\n  finalizers: ["+argo.Finalizer+"]\n", 1))
 	defer h.delete(appObject("manual"))
 	outOfSync := func(a *argo.Application) bool {
 		return a.Status.Sync.Status == argo.SyncOutOfSync && a.Operation == nil
