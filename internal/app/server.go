@@ -32,7 +32,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Unlock()
+	// The kernel lets go of it at the latest when the process ends.
+	defer func() { _ = lock.Unlock() }()
 	if err := s.inst.choosePorts(); err != nil {
 		return err
 	}

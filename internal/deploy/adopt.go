@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -81,7 +80,7 @@ func adopted(d core.Dialect, entries []metav1.ManagedFieldsEntry) ([]metav1.Mana
 		changed = changed || theirs
 		if e.FieldsV1 != nil {
 			var s fieldpath.Set
-			if err := s.FromJSON(bytes.NewReader(e.FieldsV1.Raw)); err != nil {
+			if err := s.FromJSON(e.FieldsV1.GetRawReader()); err != nil {
 				return nil, false, fmt.Errorf("read the fields of %q: %w", e.Manager, err)
 			}
 			all = all.Union(&s)
@@ -100,6 +99,6 @@ func adopted(d core.Dialect, entries []metav1.ManagedFieldsEntry) ([]metav1.Mana
 	joined := *ours
 	joined.Manager = mark.FieldManager
 	joined.Operation = metav1.ManagedFieldsOperationApply
-	joined.FieldsV1 = &metav1.FieldsV1{Raw: raw}
+	joined.FieldsV1 = metav1.NewFieldsV1(string(raw))
 	return append(rest, joined), true, nil
 }

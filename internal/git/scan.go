@@ -156,7 +156,7 @@ func (r *repository) deleted(name string, at refCursor) event {
 func (r *repository) eventID(name string, at refCursor, sum, old, new string) string {
 	h := sha256.New()
 	for _, s := range []string{r.cursor.ID, name, strconv.Itoa(at.Generation), strconv.FormatInt(at.End, 10), sum, old, new} {
-		io.WriteString(h, s)
+		h.Write([]byte(s))
 		h.Write([]byte{0})
 	}
 	return hex.EncodeToString(h.Sum(nil))[:32]

@@ -83,7 +83,7 @@ func runWithCluster(m *testing.M, cluster **Cluster, options ClusterOptions) int
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer c.Kill()
+	defer func() { _ = c.Kill() }()
 	*cluster = c
 	return m.Run()
 }

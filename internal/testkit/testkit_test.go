@@ -61,7 +61,7 @@ func TestNamespaceIsFreshAndDeleted(t *testing.T) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("namespace %s is still there: %v", first, err)
+		return fmt.Errorf("namespace %s is still there: %w", first, err)
 	})
 }
 

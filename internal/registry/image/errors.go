@@ -48,7 +48,7 @@ func explain(op, what, host string, err error) error {
 	var notTLS tls.RecordHeaderError
 	switch {
 	case errors.As(err, &answer):
-		e.Err, e.Advice = fromStatus(answer, host)
+		e.Advice, e.Err = fromStatus(answer, host)
 	case errors.As(err, &dns):
 		e.Err, e.Advice = fmt.Errorf("%s is not known", dns.Name), "check the registry's name"
 	case errors.As(err, &wrongHost), errors.As(err, &unknown), errors.As(err, &verify):
@@ -69,7 +69,7 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return e.Message }
 
-func fromStatus(answer *transport.Error, host string) (error, string) {
+func fromStatus(answer *transport.Error, host string) (string, error) {
 	said := ""
 	if len(answer.Errors) > 0 {
 		said = answer.Errors[0].Message
@@ -94,5 +94,5 @@ func fromStatus(answer *transport.Error, host string) (error, string) {
 			message = fmt.Sprintf("the registry answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
 		}
 	}
-	return &StatusError{answer.StatusCode, message}, advice
+	return advice, &StatusError{answer.StatusCode, message}
 }
