@@ -47,6 +47,7 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.Data, "data", app.DefaultData(), "directory of the instance (FAIRWAY_DATA)")
+	flags.StringVar(&g.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster to talk to (default: the instance's, else KUBECONFIG)")
 	root.AddGroup(
 		&cobra.Group{ID: "instance", Title: "The instance:"},
 		&cobra.Group{ID: "delivery", Title: "Delivery:"},

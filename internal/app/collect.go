@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/registry"
 	"github.com/fairway-cd/fairway/internal/render"
@@ -78,11 +79,11 @@ func (e *engine) imagesInUse(ctx context.Context) ([]string, error) {
 // addHistory adds the images of all that deliveries have been, and may be
 // rolled back to.
 func (e *engine) addHistory(ctx context.Context, all imageSet) error {
-	var apps argoproj.ApplicationList
-	if err := e.mgr.GetCache().List(ctx, &apps); err != nil {
-		return fmt.Errorf("listing Applications: %w", err)
+	apps, err := listAs[argoproj.Application](ctx, e.mgr.GetCache(), applicationKind)
+	if err != nil {
+		return err
 	}
-	for _, app := range apps.Items {
+	for _, app := range apps {
 		owner := core.Owner{Dialect: core.ArgoCD, Kind: argoproj.ApplicationKind, Namespace: app.Namespace, Name: app.Name}
 		for _, h := range app.Status.History {
 			if err := e.addManifests(ctx, all, owner, h.Revision); err != nil {
@@ -90,11 +91,11 @@ func (e *engine) addHistory(ctx context.Context, all imageSet) error {
 			}
 		}
 	}
-	var kustoms kustomizev1.KustomizationList
-	if err := e.mgr.GetCache().List(ctx, &kustoms); err != nil {
-		return fmt.Errorf("listing Kustomizations: %w", err)
+	kustoms, err := listAs[kustomizev1.Kustomization](ctx, e.mgr.GetCache(), flux.Kustomization)
+	if err != nil {
+		return err
 	}
-	for _, k := range kustoms.Items {
+	for _, k := range kustoms {
 		owner := core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name}
 		if err := e.addManifests(ctx, all, owner, ""); err != nil {
 			return err

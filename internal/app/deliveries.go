@@ -9,13 +9,18 @@ import (
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/web"
 )
 
@@ -39,7 +44,9 @@ func newDeliveries(reader client.Reader) *deliveries {
 
 // watch has changes of both kinds announced.
 func (d *deliveries) watch(ctx context.Context, informers cache.Informers) error {
-	for _, obj := range []client.Object{&argoproj.Application{}, &kustomizev1.Kustomization{}} {
+	for _, kind := range []schema.GroupVersionKind{applicationKind, flux.Kustomization} {
+		obj := &unstructured.Unstructured{}
+		obj.SetGroupVersionKind(kind)
 		informer, err := informers.GetInformer(ctx, obj)
 		if err != nil {
 			return fmt.Errorf("watching deliveries for the UI: %w", err)
@@ -71,20 +78,20 @@ func (d *deliveries) Changed() <-chan struct{} {
 
 // List implements web.Deliveries.
 func (d *deliveries) List(ctx context.Context) ([]web.Delivery, error) {
-	var apps argoproj.ApplicationList
-	if err := d.reader.List(ctx, &apps, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing Applications: %w", err)
+	apps, err := listAs[argoproj.Application](ctx, d.reader, applicationKind)
+	if err != nil {
+		return nil, err
 	}
-	var kustoms kustomizev1.KustomizationList
-	if err := d.reader.List(ctx, &kustoms, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing Kustomizations: %w", err)
+	kustoms, err := listAs[kustomizev1.Kustomization](ctx, d.reader, flux.Kustomization)
+	if err != nil {
+		return nil, err
 	}
-	all := make([]web.Delivery, 0, len(apps.Items)+len(kustoms.Items))
-	for i := range apps.Items {
-		all = append(all, applicationSummary(&apps.Items[i]))
+	all := make([]web.Delivery, 0, len(apps)+len(kustoms))
+	for i := range apps {
+		all = append(all, applicationSummary(&apps[i]))
 	}
-	for i := range kustoms.Items {
-		all = append(all, kustomizationSummary(&kustoms.Items[i]))
+	for i := range kustoms {
+		all = append(all, kustomizationSummary(&kustoms[i]))
 	}
 	slices.SortFunc(all, func(a, b web.Delivery) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
@@ -95,28 +102,60 @@ func (d *deliveries) List(ctx context.Context) ([]web.Delivery, error) {
 // Get implements web.Deliveries.
 func (d *deliveries) Get(ctx context.Context, kind, namespace, name string) (*web.Delivery, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: name}
-	missing := func(err error) error {
-		if client.IgnoreNotFound(err) == nil {
-			return fmt.Errorf("%s %s/%s: %w", kind, namespace, name, web.ErrNotFound)
-		}
-		return err
-	}
 	switch kind {
-	case argoproj.ApplicationKind:
-		var app argoproj.Application
-		if err := d.reader.Get(ctx, key, &app); err != nil {
-			return nil, missing(err)
+	case applicationKind.Kind:
+		app, err := getAs[argoproj.Application](ctx, d.reader, applicationKind, key)
+		if err != nil {
+			return nil, err
 		}
-		return applicationDetail(&app), nil
-	case kustomizev1.KustomizationKind:
-		var k kustomizev1.Kustomization
-		if err := d.reader.Get(ctx, key, &k); err != nil {
-			return nil, missing(err)
+		return applicationDetail(app), nil
+	case flux.Kustomization.Kind:
+		k, err := getAs[kustomizev1.Kustomization](ctx, d.reader, flux.Kustomization, key)
+		if err != nil {
+			return nil, err
 		}
-		return kustomizationDetail(&k), nil
+		return kustomizationDetail(k), nil
 	default:
 		return nil, fmt.Errorf("kind %s: %w", kind, web.ErrNotFound)
 	}
+}
+
+var applicationKind = argoproj.GroupVersion.WithKind(argoproj.ApplicationKind)
+
+// listAs lists objects of a kind from the engine's cache, which has them
+// without their Go types, so that they are there once.
+func listAs[T any](ctx context.Context, reader client.Reader, kind schema.GroupVersionKind) ([]T, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	if err := reader.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing %ss: %w", kind.Kind, err)
+	}
+	all := make([]T, len(list.Items))
+	for i, item := range list.Items {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &all[i]); err != nil {
+			return nil, fmt.Errorf("reading %s %s/%s: %w", kind.Kind, item.GetNamespace(), item.GetName(), err)
+		}
+	}
+	return all, nil
+}
+
+// getAs reads one object from the engine's cache. One that is not there is
+// web.ErrNotFound.
+func getAs[T any](ctx context.Context, reader client.Reader, kind schema.GroupVersionKind, key client.ObjectKey) (*T, error) {
+	obj := &unstructured.Unstructured{}
+	obj.SetGroupVersionKind(kind)
+	err := reader.Get(ctx, key, obj)
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key, web.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s %s: %w", kind.Kind, key, err)
+	}
+	out := new(T)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, out); err != nil {
+		return nil, fmt.Errorf("reading %s %s: %w", kind.Kind, key, err)
+	}
+	return out, nil
 }
 
 func applicationSummary(app *argoproj.Application) web.Delivery {

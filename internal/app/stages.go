@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
 
 	"github.com/fairway-cd/fairway/internal/controller"
@@ -45,10 +46,9 @@ func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
 // been rendered once is not rendered again.
 func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
 	pool := render.NewPool(render.PoolOptions{})
-	out.workers = pool.Run
-	isolation := pool.Isolation()
-	slog.Info("rendering in worker processes", "network", isolation.Network, "user", isolation.User,
-		"limits", isolation.Limits, "seccomp", isolation.Seccomp)
+	out.workers = func(ctx context.Context) error {
+		return pool.Run(logr.NewContext(ctx, logr.FromSlogHandler(slog.Default().Handler())))
+	}
 	return render.NewCached(pool, s.inst.path("render"), render.CacheLimits{})
 }
 
