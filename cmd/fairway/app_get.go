@@ -249,8 +249,8 @@ func printApplication(t *tabwriter.Writer, app *argo.Application) {
 	}
 	fmt.Fprintf(t, "Path:\t%s\n", row.Path)
 	fmt.Fprintf(t, "Sync Policy:\t%s\n", policyText(app.Spec.SyncPolicy))
-	fmt.Fprintf(t, "Sync Status:\t%s (%s)\n", row.Sync, row.Revision)
-	fmt.Fprintf(t, "Health Status:\t%s %s\n", row.Health, app.Status.Health.Message)
+	fmt.Fprintf(t, "Sync Status:\t%s\n", strings.TrimSpace(row.Sync+" "+row.Revision))
+	fmt.Fprintf(t, "Health Status:\t%s\n", strings.TrimSpace(row.Health+" "+app.Status.Health.Message))
 	if s := app.Status.OperationState; s != nil {
 		fmt.Fprintf(t, "Operation:\t%s %s\n", s.Phase, s.Message)
 	}

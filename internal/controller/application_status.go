@@ -173,9 +173,9 @@ func (a *applicationRun) observed(states []drift.ObjectState) []drift.ObjectStat
 }
 
 // warn turns the deployer's warnings into conditions.
-func (a *applicationRun) warn(warnings []string) {
+func (a *applicationRun) warn(warnings []deploy.Warning) {
 	for _, w := range warnings {
-		a.condition(argo.ConditionSharedResourceWarning, w)
+		a.condition(string(w.Kind), w.Message)
 	}
 }
 

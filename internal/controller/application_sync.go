@@ -48,7 +48,7 @@ func (a *applicationRun) noteTarget(t *target) {
 	a.status.Summary.Images = t.images
 	a.status.ControllerNamespace = a.opts.ArgoNamespace
 	for _, ref := range t.repeated {
-		a.condition(argo.ConditionRepeatedResourceWarning, fmt.Sprintf("%s is in more than one source; the last is used", ref))
+		a.condition(argo.ConditionRepeatedResourceWarning, fmt.Sprintf("%s appears more than once; the last one is used", ref))
 	}
 	if len(t.warnings) > 0 {
 		a.condition(argo.ConditionRenderWarning, strings.Join(t.warnings, "\n"))

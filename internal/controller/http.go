@@ -153,7 +153,10 @@ func (e *Engine) serveDiff(r *http.Request, owner core.Owner, _ core.User) (any,
 	if err != nil {
 		return nil, err
 	}
-	out := Diff{Items: []DiffItem{}, Warnings: c.Warnings}
+	out := Diff{Items: []DiffItem{}}
+	for _, w := range c.Warnings {
+		out.Warnings = append(out.Warnings, w.String())
+	}
 	for _, d := range c.Differences {
 		if d.State == deploy.InSync || d.Hook != "" {
 			continue

@@ -348,7 +348,7 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 	}
 	message := "Applied revision: " + revision
 	for _, w := range outcome.Warnings {
-		message += "; " + w
+		message += "; " + w.String()
 	}
 	return k.succeed(ctx, revision, message)
 }

@@ -217,7 +217,7 @@ func (e *Engine) readAt(ctx context.Context, v *view, revision string) (*reading
 		return nil, err
 	}
 	req := *v.delivery.sources[0].render
-	req.Tree = snaps[0].Tree
+	req.Tree, req.Source = snaps[0].Tree, v.delivery.sources[0].from.URL
 	res, err := e.stages.Renderer.Render(ctx, req)
 	if err != nil {
 		if revision == "" {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -23,7 +24,16 @@ func (e *sourceError) Error() string {
 	if at == "" {
 		at = "HEAD"
 	}
-	return fmt.Sprintf("%s at %s: %v", e.URL, at, e.Err)
+	return fmt.Sprintf("%s at %s: %v", withoutPassword(e.URL), at, e.Err)
+}
+
+// withoutPassword is an address fit for messages.
+func withoutPassword(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.User == nil {
+		return address
+	}
+	return u.Redacted()
 }
 
 func (e *sourceError) Unwrap() error { return e.Err }
@@ -66,7 +76,7 @@ func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot)
 			continue
 		}
 		req := *s.render
-		req.Tree, req.Refs = snaps[i].Tree, refs
+		req.Tree, req.Refs, req.Source = snaps[i].Tree, refs, s.from.URL
 		res, err := e.stages.Renderer.Render(ctx, req)
 		if err != nil {
 			return nil, err

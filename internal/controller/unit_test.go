@@ -263,3 +263,12 @@ func FuzzKustomizeImage(f *testing.F) {
 		}
 	})
 }
+
+// TestSourceErrorHidesThePassword: an address may have a password in it, and
+// conditions are read by more people than the spec's author.
+func TestSourceErrorHidesThePassword(t *testing.T) {
+	err := &sourceError{URL: "https://ada:secret@example.com/x.git", Err: errors.New("no")}
+	if got := err.Error(); strings.Contains(got, "secret") || !strings.Contains(got, "example.com/x.git at HEAD: no") {
+		t.Errorf("says %q", got)
+	}
+}

@@ -59,6 +59,9 @@ func (r *run) apply(ctx context.Context) error {
 	if err := r.createNamespace(ctx, pre); err != nil {
 		return r.refuse(&PlanError{Objects: []*ObjectError{objectError("create", core.ObjectRef{}, err)}})
 	}
+	if err := r.examineInNamespace(ctx, extras); err != nil {
+		return err
+	}
 	var failures []*item
 	pre.items = slices.DeleteFunc(pre.items, func(it *item) bool {
 		if it.phase == phaseSyncFail {
@@ -69,11 +72,54 @@ func (r *run) apply(ctx context.Context) error {
 	})
 	r.steps = steps(pre, extras)
 	err = r.all(ctx)
+	r.count(err)
 	if err != nil && r.touched && !errors.Is(err, ErrSuperseded) && ctx.Err() == nil {
 		r.failHooks(ctx, failures)
 	}
 	r.skipRest()
 	return err
+}
+
+// examineInNamespace looks again at what could not be validated because the
+// delivery's namespace was not there, so that an object that is refused is
+// known of before the first one is applied.
+func (r *run) examineInNamespace(ctx context.Context, extras []*extra) error {
+	o := r.plan.Options
+	if !o.CreateNamespace || o.DryRun {
+		return nil
+	}
+	var items []*item
+	for _, it := range r.pre.items {
+		if it.verdict == undecided && it.ref.Namespace == o.Namespace {
+			items = append(items, it)
+		}
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	r.examine(ctx, r.pre, items)
+	return r.validated(ctx, extras)
+}
+
+// count says in the error of a plan that was begun how far it came.
+func (r *run) count(err error) {
+	var plan *PlanError
+	if !errors.As(err, &plan) {
+		return
+	}
+	for _, res := range r.results {
+		switch res.Action {
+		case Created, Configured, Pruned:
+			plan.Changed++
+		}
+	}
+	for _, s := range r.steps {
+		for _, it := range s.items {
+			if !r.done[it] {
+				plan.Unreached++
+			}
+		}
+	}
 }
 
 // validated ends the run where the cluster refuses objects.
@@ -210,11 +256,7 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 			return res
 		}
 		if it.verdict == undecided {
-			_, err := r.client.Mapping(it.ref.GroupVersionKind())
-			if err == nil {
-				err = fmt.Errorf("what it needs did not come into being")
-			}
-			it.err = objectError("apply", it.ref, err)
+			it.err = objectError("apply", it.ref, fmt.Errorf("what it needs did not come into being: %w", it.lacks))
 			return res
 		}
 	}
@@ -382,9 +424,9 @@ func (r *run) outcome() *Outcome {
 }
 
 // sharedWarning has Argo CD's words.
-func sharedWarning(it *item, owner core.Owner) string {
-	return fmt.Sprintf("SharedResourceWarning: %s/%s is part of applications %s/%s and %s/%s",
-		it.ref.Kind, it.ref.Name, owner.Namespace, owner.Name, it.owner.Namespace, it.owner.Name)
+func sharedWarning(it *item, owner core.Owner) Warning {
+	return Warning{SharedResource, fmt.Sprintf("%s/%s is part of applications %s/%s and %s/%s",
+		it.ref.Kind, it.ref.Name, owner.Namespace, owner.Name, it.owner.Namespace, it.owner.Name)}
 }
 
 func planError(failed []*ObjectError) error {

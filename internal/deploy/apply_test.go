@@ -157,3 +157,71 @@ spec:
 		})
 	}
 }
+
+// TestApplyValidatesInTheNamespaceThatItMakes: an object that is refused is
+// known of before another one is applied, although there is no namespace at
+// first to validate it in.
+func TestApplyValidatesInTheNamespaceThatItMakes(t *testing.T) {
+	b := newBench(t)
+	b.namespace += "-new"
+	p := b.plan(application("fresh"), configMap("m", "x")+"\n---\n"+
+		"apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {ports: [{port: 99999}]}")
+	p.Options.CreateNamespace = true
+	out, err := b.deployer.Apply(t.Context(), p)
+	var plan *deploy.PlanError
+	if !errors.As(err, &plan) || plan.Applied || !strings.Contains(err.Error(), "bad") {
+		t.Errorf("error is %v", err)
+	}
+	if b.live("ConfigMap", "m") != nil || len(out.Inventory) != 0 {
+		t.Errorf("half of it was applied: %v", out.Inventory)
+	}
+}
+
+// TestApplyPodWithItsServiceAccount: admission forbids a Pod whose service
+// account is not there, in a dry run too, where the plan brings it.
+func TestApplyPodWithItsServiceAccount(t *testing.T) {
+	b := newBench(t)
+	const pod = `
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec: {serviceAccountName: runner, containers: [{name: c, image: example.com/c}]}`
+	var object *deploy.ObjectError
+	if _, err := b.deployer.Apply(t.Context(), b.plan(application("pod"), pod)); !errors.As(err, &object) || !strings.Contains(err.Error(), "runner") {
+		t.Errorf("without its account: error is %v", err)
+	}
+	b.apply(b.plan(application("pod"), pod+"\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: runner}"))
+	if b.live("Pod", "p") == nil {
+		t.Error("the Pod is not there")
+	}
+}
+
+// TestApplySaysHowFarItCame: a failure that no validation foresees names what
+// was changed before and what was not come to.
+func TestApplySaysHowFarItCame(t *testing.T) {
+	b := newBench(t)
+	const kind = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: farkinds.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {kind: FarKind, plural: farkinds}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {n: {type: integer}}}}}}}
+---
+apiVersion: example.com/v1
+kind: FarKind
+metadata: {name: bad}
+spec: {n: many}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: later, annotations: {argocd.argoproj.io/sync-wave: "1"}}`
+	_, err := b.deployer.Apply(t.Context(), b.plan(application("far"), kind))
+	var plan *deploy.PlanError
+	if !errors.As(err, &plan) || !plan.Applied || plan.Changed != 1 || plan.Unreached != 1 || !strings.Contains(err.Error(), "changed before that: 1, not reached: 1") {
+		t.Errorf("error is %v", err)
+	}
+}

@@ -135,11 +135,27 @@ const (
 type Outcome struct {
 	Results   []ObjectResult
 	Inventory []core.ObjectRef
-	// Warnings are the shared resources and the like.
-	Warnings []string
-	Health   core.Health
+	Warnings  []Warning
+	Health    core.Health
 	Took     time.Duration
 }
+
+// Warning is what somebody should know, though nothing failed.
+type Warning struct {
+	Kind    WarningKind
+	Message string
+}
+
+// WarningKind is the name that Argo CD has for a warning.
+type WarningKind string
+
+// The kinds of a Warning.
+const (
+	SharedResource   WarningKind = "SharedResourceWarning"
+	RepeatedResource WarningKind = "RepeatedResourceWarning"
+)
+
+func (w Warning) String() string { return string(w.Kind) + ": " + w.Message }
 
 // Difference is one object as it is wanted and as it is.
 type Difference struct {
@@ -173,7 +189,7 @@ const (
 // Comparison is a plan beside the cluster.
 type Comparison struct {
 	Differences []Difference
-	Warnings    []string
+	Warnings    []Warning
 	Health      core.Health
 	InSync      bool
 }

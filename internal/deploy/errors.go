@@ -212,6 +212,9 @@ func isSecret(ref core.ObjectRef) bool { return ref.Group == "" && ref.Kind == "
 type PlanError struct {
 	Objects []*ObjectError
 	Applied bool
+	// Changed is how many objects were written or pruned before it ended,
+	// Unreached how many were not come to.
+	Changed, Unreached int
 }
 
 func (e *PlanError) Error() string {
@@ -220,7 +223,10 @@ func (e *PlanError) Error() string {
 		msg += fmt.Sprintf(" (and %d more)", n)
 	}
 	if !e.Applied {
-		msg += "; nothing was applied"
+		return msg + "; nothing was applied"
+	}
+	if e.Changed+e.Unreached > 0 {
+		msg += fmt.Sprintf("; changed before that: %d, not reached: %d", e.Changed, e.Unreached)
 	}
 	return msg
 }

@@ -86,12 +86,13 @@ func (c *Cluster) get(ctx context.Context, ref core.ObjectRef) (*unstructured.Un
 	return live, err
 }
 
-// comesLater leaves an item undecided whose kind or namespace is not there but
-// comes with the plan, or that may wait for its kind; otherwise the error
-// stands.
+// comesLater leaves an item undecided whose kind, namespace or service account
+// is not there but comes with the plan, or that may wait for its kind;
+// otherwise the error stands.
 func (it *item) comesLater(pre *prepared, err error) error {
 	var kind *kube.MissingKindError
 	gk := schema.GroupKind{Group: it.ref.Group, Kind: it.ref.Kind}
+	it.lacks = err
 	switch {
 	case errors.As(err, &kind):
 		if _, ok := pre.kinds[gk]; ok || it.settings.skipDryRunMissing {
@@ -99,8 +100,25 @@ func (it *item) comesLater(pre *prepared, err error) error {
 		}
 	case missingNamespace(it.ref, err) && pre.namespaces[it.ref.Namespace]:
 		return nil
+	case it.live == nil && apierrors.IsForbidden(err) && pre.bringsAccount(it.obj):
+		return nil
 	}
 	return err
+}
+
+// bringsAccount says whether the service account of a bare Pod, without which
+// admission forbids the Pod, comes with the plan: as an object, or, if it is
+// the default one, with its namespace.
+func (pre *prepared) bringsAccount(obj *unstructured.Unstructured) bool {
+	if gvk := obj.GroupVersionKind(); gvk.Group != "" || gvk.Kind != "Pod" {
+		return false
+	}
+	name, _, _ := unstructured.NestedString(obj.Object, "spec", "serviceAccountName")
+	if name == "" {
+		name = "default"
+	}
+	account := core.ObjectRef{Kind: "ServiceAccount", Namespace: obj.GetNamespace(), Name: name}
+	return pre.all[account.Key()] || name == "default" && pre.namespaces[obj.GetNamespace()]
 }
 
 // yields says whether the item is left as it is: because its annotations say

@@ -33,6 +33,7 @@ type item struct {
 	seen    mark.Seen                  // where verdict is known
 	owner   core.Owner                 // where verdict is shared
 	note    string                     // for people, of a skip
+	lacks   error                      // where verdict is undecided: what the API server missed
 	err     *ObjectError
 }
 
@@ -59,7 +60,7 @@ type prepared struct {
 	// namespaces and kinds come into being with the plan.
 	namespaces map[string]bool
 	kinds      map[schema.GroupKind]bool // value: namespaced
-	warnings   []string
+	warnings   []Warning
 	// partial: only a part of the plan is meant.
 	partial bool
 	// all are the references of the whole plan, hooks included.
@@ -135,7 +136,7 @@ func (pre *prepared) duplicate(it *item) *ObjectError {
 	if pre.plan.Owner.Dialect == core.Flux {
 		return &ObjectError{Ref: it.ref, Op: "apply", Reason: Duplicate, Err: fmt.Errorf("the manifests have it more than once")}
 	}
-	pre.warnings = append(pre.warnings, fmt.Sprintf("RepeatedResourceWarning: %s appears more than once; the last one is applied", it.ref))
+	pre.warnings = append(pre.warnings, Warning{RepeatedResource, fmt.Sprintf("%s appears more than once; the last one is applied", it.ref)})
 	for i, other := range pre.items {
 		if other.hook == nil && other.ref.Key() == it.ref.Key() {
 			pre.items[i] = it

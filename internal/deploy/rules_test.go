@@ -68,7 +68,7 @@ func TestSharedResource(t *testing.T) {
 	b.apply(b.plan(first, configMap("m", "first")))
 
 	out := b.apply(b.plan(second, configMap("m", "second")))
-	if len(out.Warnings) != 1 || !strings.HasPrefix(out.Warnings[0], "SharedResourceWarning: ConfigMap/m is part of applications") || len(out.Inventory) != 0 {
+	if len(out.Warnings) != 1 || out.Warnings[0].Kind != deploy.SharedResource || !strings.HasPrefix(out.Warnings[0].Message, "ConfigMap/m is part of applications") || len(out.Inventory) != 0 {
 		t.Errorf("warnings are %q, inventory %v", out.Warnings, out.Inventory)
 	}
 	strict := b.plan(second, configMap("m", "second")+"\n---\n"+configMap("mine", "x"))

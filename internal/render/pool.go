@@ -162,6 +162,10 @@ func (p *Pool) Render(ctx context.Context, req Request) (*Result, error) {
 	} else {
 		w.kill()
 	}
+	if e := asError(err); e != nil && e.Path == "" && e.Reason == LimitExceeded {
+		// A worker that was killed cannot say at which file it was.
+		e.Path = req.Path
+	}
 	return result, err
 }
 
