@@ -31,7 +31,10 @@ func newServeCommand(g *globals) *cobra.Command {
 			if err != nil {
 				step := app.Step{Error: err.Error()}
 				var hinted core.Hinted
-				if errors.As(err, &hinted) {
+				switch {
+				case cmd.Context().Err() != nil:
+					step.Error = "it was stopped before it was ready"
+				case errors.As(err, &hinted):
 					step.Hint = hinted.Hint()
 				}
 				progress(step)

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,10 +105,27 @@ func (o *upOptions) configure(cmd *cobra.Command, inst *app.Instance) error {
 		c.Port = o.port
 	}
 	if changed("listen") {
+		for _, address := range o.listen {
+			if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+				return &exitError{exitUsage, fmt.Errorf("--listen %q: want HOST:PORT", address)}
+			}
+		}
 		c.Listen = o.listen
 	}
-	if changed("tls-cert") {
-		c.TLSCert, c.TLSKey = o.tlsCert, o.tlsKey
+	for _, file := range []struct {
+		name, value string
+		kept        *string
+	}{
+		{"tls-cert", o.tlsCert, &c.TLSCert}, {"tls-key", o.tlsKey, &c.TLSKey}, {"kubeconfig", o.kubeconfig, &c.Kubeconfig},
+	} {
+		if !changed(file.name) {
+			continue
+		}
+		path, err := remembered(file.value)
+		if err != nil {
+			return fmt.Errorf("--%s: %w", file.name, err)
+		}
+		*file.kept = path
 	}
 	if changed("nodes") {
 		switch mode := app.NodeMode(o.nodes); mode {
@@ -116,16 +135,24 @@ func (o *upOptions) configure(cmd *cobra.Command, inst *app.Instance) error {
 			return &exitError{exitUsage, fmt.Errorf("--nodes %q: want auto, kwok or real", o.nodes)}
 		}
 	}
-	if changed("kubeconfig") {
-		if _, err := os.Stat(o.kubeconfig); err != nil {
-			return fmt.Errorf("--kubeconfig: %w", err)
-		}
-		c.Kubeconfig = o.kubeconfig
-	}
 	if before != fmt.Sprint(*c) && inst.Running() {
 		return withHint(fmt.Errorf("the instance runs with other options"), "'fairway down' first")
 	}
 	return nil
+}
+
+// remembered is a file's path as it is kept for starts from elsewhere; "" takes
+// back what was given before.
+func remembered(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	f.Close()
+	return filepath.Abs(path)
 }
 
 // stepPrinter shows each step with the time that it took.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,8 +21,9 @@ type child struct {
 	logPath string
 	// stopTimeout is how long it has after SIGTERM before SIGKILL.
 	stopTimeout time.Duration
-	pid         atomic.Int64
-	// exited is told of each end; it may be nil.
+	// began is told of each start, with the process, and exited of each end;
+	// both may be nil.
+	began  func(pid int)
 	exited func(error)
 }
 
@@ -33,9 +33,6 @@ const (
 	// A child that ran this long is taken to have been well.
 	childWell = 30 * time.Second
 )
-
-// PID is the process now running, or 0.
-func (c *child) PID() int { return int(c.pid.Load()) }
 
 // Run keeps the child running until ctx ends, and then stops it.
 func (c *child) Run(ctx context.Context) error {
@@ -79,8 +76,9 @@ func (c *child) once(ctx context.Context) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", c.name, err)
 	}
-	c.pid.Store(int64(cmd.Process.Pid))
-	defer c.pid.Store(0)
+	if c.began != nil {
+		c.began(cmd.Process.Pid)
+	}
 	return cmd.Wait()
 }
 

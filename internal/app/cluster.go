@@ -20,17 +20,9 @@ type cluster struct {
 	// config is how the server itself reaches the API.
 	config   *rest.Config
 	embedded bool
-	child    *child
 	stopped  func()
 	// plan has no real node where the cluster is not embedded.
 	plan nodePlan
-}
-
-func (c *cluster) pid() int {
-	if c.child == nil {
-		return 0
-	}
-	return c.child.PID()
 }
 
 func (c *cluster) stop() {
@@ -72,12 +64,13 @@ func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
 			"--cluster-cidr", plan.ClusterCIDR, "--service-cidr", plan.ServiceCIDR},
 		logPath:     s.inst.logName("cluster.log"),
 		stopTimeout: 20 * time.Second,
+		began:       func(pid int) { s.update(func(st *State) { st.ClusterPID = pid }) },
 		exited:      tell(failed),
 	}
 	if plan.real {
 		c.args = append(c.args, "--also-listen", plan.HostAddress, "--advertise-address", plan.HostAddress)
 	}
-	cl := &cluster{embedded: true, child: c, plan: plan}
+	cl := &cluster{embedded: true, plan: plan}
 	cl.stopped = runInBackground(base, c.Run)
 	if err := waitFile(ctx, ready, failed); err != nil {
 		cl.stop()

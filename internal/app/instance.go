@@ -36,6 +36,8 @@ func DefaultData() string {
 type Instance struct {
 	dir    string
 	Config Config
+	// kept is the configuration as it was read, for a start that fails.
+	kept Config
 }
 
 // Config is what an instance was started with, so that the next start is the
@@ -67,14 +69,31 @@ const (
 	NodesReal NodeMode = "real"
 )
 
-// OpenInstance reads the instance in dir, which need not exist yet.
-func OpenInstance(dir string) (*Instance, error) {
+// configName is the file of the Config. That a directory has one makes it an
+// instance's.
+const configName = "instance.yaml"
+
+// InstanceAt is the instance in dir without its configuration, which need not
+// be readable: enough to stop it.
+func InstanceAt(dir string) (*Instance, error) {
+	if dir == "" {
+		return nil, errors.New("the instance's directory is empty")
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("instance directory %q: %w", dir, err)
 	}
-	inst := &Instance{dir: abs, Config: Config{Nodes: NodesAuto}}
-	data, err := os.ReadFile(inst.path("instance.yaml"))
+	config := Config{Nodes: NodesAuto}
+	return &Instance{dir: abs, Config: config, kept: config}, nil
+}
+
+// OpenInstance reads the instance in dir, which need not exist yet.
+func OpenInstance(dir string) (*Instance, error) {
+	inst, err := InstanceAt(dir)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(inst.path(configName))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return inst, nil
@@ -82,9 +101,24 @@ func OpenInstance(dir string) (*Instance, error) {
 		return nil, fmt.Errorf("reading the instance's configuration: %w", err)
 	}
 	if err := yaml.UnmarshalStrict(data, &inst.Config); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", inst.path("instance.yaml"), err)
+		return nil, &ConfigError{Path: inst.path(configName), Err: err}
 	}
+	inst.kept = inst.Config
 	return inst, nil
+}
+
+// ConfigError says that an instance's configuration cannot be understood.
+type ConfigError struct {
+	Path string
+	Err  error
+}
+
+func (e *ConfigError) Error() string { return fmt.Sprintf("reading %s: %v", e.Path, e.Err) }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// Hint implements core.Hinted.
+func (*ConfigError) Hint() string {
+	return "correct it, or remove it and give 'fairway up' its options again: nothing else depends on it"
 }
 
 // Save writes the configuration.
@@ -96,7 +130,7 @@ func (i *Instance) Save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(i.path("instance.yaml"), data)
+	return writeFile(i.path(configName), data)
 }
 
 // Dir is the instance's directory, absolute.
@@ -117,8 +151,9 @@ func (i *Instance) CAPath() string { return i.path("tls", "ca.crt") }
 
 // State is what a running server says of itself, in run/state.json.
 type State struct {
-	PID        int    `json:"pid"`
-	Started    string `json:"started"`
+	PID int `json:"pid"`
+	// Started is when it was ready, and empty before.
+	Started    string `json:"started,omitempty"`
 	ClusterPID int    `json:"clusterPID,omitempty"`
 	NodePID    int    `json:"nodePID,omitempty"`
 	// Token is the operator's credential for Git, registry and API.

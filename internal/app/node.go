@@ -98,13 +98,6 @@ type node struct {
 	failed    <-chan error
 }
 
-func (n *node) pid() int {
-	if n.child == nil {
-		return 0
-	}
-	return n.child.PID()
-}
-
 func (n *node) stop() {
 	if n.stopped != nil {
 		n.stopped()
@@ -135,6 +128,7 @@ func (s *Server) startNode(ctx, base context.Context, st *stores) (*node, error)
 			"--ready-file", readyFile, "--die-with-parent"},
 		logPath:     s.inst.logName("node.log"),
 		stopTimeout: 30 * time.Second,
+		began:       func(pid int) { s.update(func(st *State) { st.NodePID = pid }) },
 		exited:      tell(failed),
 	}}
 	n.stopped = runInBackground(base, n.child.Run)

@@ -214,6 +214,9 @@ func (i *Instance) Token() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the operator's credential: %w", err)
 	}
+	if state.Token == "" {
+		return "", &StartError{"the instance in " + i.dir + " is still starting", "'fairway up' waits until it is ready"}
+	}
 	return state.Token, nil
 }
 

@@ -34,10 +34,11 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// The kernel lets go of it at the latest when the process ends.
 	defer func() { _ = lock.Unlock() }()
-	if err := s.inst.choosePorts(); err != nil {
+	defer os.Remove(s.inst.statePath())
+	s.update(func(st *State) { st.PID = os.Getpid() })
+	if err := s.inst.choosePorts(ctx); err != nil {
 		return err
 	}
-	defer os.Remove(s.inst.statePath())
 
 	// What others stand on outlives them: it ends by its own stop, in the
 	// reverse order of the start.
@@ -65,8 +66,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	s.update(func(st *State) {
-		st.PID, st.Started = os.Getpid(), time.Now().UTC().Format(time.RFC3339)
-		st.ClusterPID, st.NodePID = cluster.pid(), node.pid()
+		st.Started = time.Now().UTC().Format(time.RFC3339)
 	})
 	s.progress(Step{Ready: true})
 	slog.Info("fairway is up", "url", s.inst.URL(), "version", Version)

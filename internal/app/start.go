@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -73,11 +74,19 @@ func (i *Instance) Start(ctx context.Context, self string, progress func(Step)) 
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 	})
 	defer stop()
-	err = i.follow(read, progress)
-	if err != nil {
+	if err := i.follow(read, progress); err != nil {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
-		return false, errors.Join(ctx.Err(), err)
+		// Somebody else may have been faster.
+		if up, uperr := i.settle(ctx); up && uperr == nil {
+			return false, nil
+		}
+		// Options with which it does not start are not for the next start.
+		i.Config = i.kept
+		if ctx.Err() != nil {
+			err = &StartError{"interrupted; what was started is stopped again", ""}
+		}
+		return false, errors.Join(err, i.Save())
 	}
 	return true, cmd.Process.Release()
 }
@@ -94,7 +103,11 @@ func (i *Instance) settle(ctx context.Context) (up bool, err error) {
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for i.Running() {
+	for {
+		held, err := i.held()
+		if err != nil || !held {
+			return false, err
+		}
 		if i.healthy(ctx) {
 			return true, nil
 		}
@@ -104,12 +117,11 @@ func (i *Instance) settle(ctx context.Context) (up bool, err error) {
 		case <-tick.C:
 		}
 	}
-	return false, nil
 }
 
 // healthy asks the running server itself.
 func (i *Instance) healthy(ctx context.Context) bool {
-	if _, err := i.readState(); err != nil {
+	if state, err := i.readState(); err != nil || state.Started == "" {
 		return false // not ready yet
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -162,39 +174,96 @@ func (i *Instance) lock() (*flock.Flock, error) {
 	return l, nil
 }
 
-// Running says whether a server has the instance.
-func (i *Instance) Running() bool {
-	if _, err := os.Stat(i.path("run", "lock")); err != nil {
-		return false
+// held says whether a server has the instance.
+func (i *Instance) held() (bool, error) {
+	_, err := os.Stat(i.path("run", "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking for a running server: %w", err)
 	}
 	l, err := i.lock()
-	if err != nil {
-		return true
+	var taken *StartError
+	if errors.As(err, &taken) {
+		return true, nil
 	}
-	_ = l.Unlock()
-	return false
+	if err != nil {
+		return false, err
+	}
+	return false, l.Unlock()
 }
 
-// stopTimeout is how long a server has to stop before it is killed.
-const stopTimeout = 60 * time.Second
+// Running says whether a server has the instance. Where that cannot be found
+// out, as in somebody else's directory, it may.
+func (i *Instance) Running() bool {
+	held, err := i.held()
+	return held || err != nil
+}
+
+const (
+	// stopTimeout is how long a server has to stop before it is killed.
+	stopTimeout = 60 * time.Second
+	// introduceTimeout is how long a server may take from taking the instance
+	// to saying its process.
+	introduceTimeout = 5 * time.Second
+)
 
 // Stop ends the server, and cleans up after one that was killed. It returns
 // when nothing is left, and says whether one was running.
 func (i *Instance) Stop(ctx context.Context) (wasRunning bool, err error) {
-	if i.Running() {
-		wasRunning = true
-		state, err := i.readState()
-		if err != nil {
-			return true, fmt.Errorf("finding the server's process: %w", err)
-		}
-		if err := i.end(ctx, state.PID); err != nil {
+	if !i.exists() {
+		return false, nil // whatever is in that directory is not ours to clean up
+	}
+	pid, err := i.serverPID(ctx)
+	if err != nil {
+		return true, fmt.Errorf("finding the server's process: %w", err)
+	}
+	if pid != 0 {
+		if err := i.end(ctx, pid); err != nil {
 			return true, err
 		}
 	}
 	if err := i.cleanNode(ctx); err != nil {
-		return wasRunning, err
+		return pid != 0, err
 	}
-	return wasRunning, os.RemoveAll(i.path("run"))
+	return pid != 0, os.RemoveAll(i.path("run"))
+}
+
+// exists says whether the directory is an instance's: it has a configuration,
+// or what a server says of itself.
+func (i *Instance) exists() bool {
+	for _, path := range []string{i.path(configName), i.statePath()} {
+		// Lstat: what a link leads to is not ours.
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+			return true
+		}
+	}
+	return false
+}
+
+// serverPID is the process that has the instance, 0 if none has. One that just
+// began has not said yet who it is.
+func (i *Instance) serverPID(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, introduceTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		held, err := i.held()
+		if err != nil || !held {
+			return 0, err
+		}
+		state, err := i.readState()
+		if err == nil && state.PID > 0 {
+			return state.PID, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, errors.Join(fmt.Errorf("a process has %s, but does not say which", i.path("run", "lock")), err)
+		case <-tick.C:
+		}
+	}
 }
 
 // end asks the process to stop and waits until the instance's lock is free.
@@ -206,21 +275,37 @@ func (i *Instance) end(ctx context.Context, pid int) error {
 	if err := process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping the server: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	stopping, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
+	if i.free(stopping) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("killing the server, which did not stop: %w", err)
+	}
+	killed, cancel := context.WithTimeout(ctx, introduceTimeout)
+	defer cancel()
+	if !i.free(killed) {
+		return fmt.Errorf("process %d was killed, but does not end", pid)
+	}
+	return nil
+}
+
+// free waits until nobody has the instance, and says whether that came true.
+func (i *Instance) free(ctx context.Context) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for i.Running() {
 		select {
 		case <-ctx.Done():
-			if err := process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-				return fmt.Errorf("killing the server, which did not stop: %w", err)
-			}
-			return nil
+			return false
 		case <-tick.C:
 		}
 	}
-	return nil
+	return true
 }
 
 // cleanNode removes what a real node may have left: namespaces, links, mounts.

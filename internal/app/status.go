@@ -82,8 +82,8 @@ func (i *Instance) Status(ctx context.Context) (Status, error) {
 		return s, nil
 	}
 	state, err := i.readState()
-	if errors.Is(err, fs.ErrNotExist) {
-		s.State = StateStarting
+	if errors.Is(err, fs.ErrNotExist) || err == nil && state.Started == "" {
+		s.State, s.PID = StateStarting, state.PID
 		return s, nil
 	}
 	if err != nil {
