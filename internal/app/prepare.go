@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,8 +32,8 @@ import (
 )
 
 const (
-	// operatorTTL is how long the operator's token is asked to live. It is
-	// renewed at each start, and while the server runs.
+	// operatorTTL is how long the operator's token is asked to live. There is a
+	// new one at each start.
 	operatorTTL = 365 * 24 * time.Hour
 	// homeRepository is what the Git URL without a name means.
 	homeRepository = "demo"
@@ -103,7 +104,30 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	st.client = client
-	outcomes, err := api.Install(ctx, st.config)
+	group, installing := errgroup.WithContext(ctx)
+	group.Go(func() error { return installKinds(installing, st.config) })
+	group.Go(func() error { return identity.EnsureRoles(installing, client) })
+	group.Go(func() (err error) {
+		st.operator, err = identity.EnsureOperator(installing, client, operatorTTL)
+		return err
+	})
+	if st.cluster.embedded {
+		// The namespaces in which people's files put their objects.
+		for _, name := range []string{"argocd", "flux-system"} {
+			group.Go(func() error { return ensureNamespace(installing, client, name) })
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.update(func(state *State) {
+		state.Token, state.TokenExpires = st.operator.Value, st.operator.Expires.UTC().Format(time.RFC3339)
+	})
+	return s.inst.writeKubeconfig(st.config, st.operator.Value)
+}
+
+func installKinds(ctx context.Context, config *rest.Config) error {
+	outcomes, err := api.Install(ctx, config)
 	if err != nil {
 		return fmt.Errorf("installing our kinds: %w", err)
 	}
@@ -112,25 +136,7 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 			slog.Info("leaving alone a kind that somebody else installed", "crd", o.Name, "missingVersions", o.Missing)
 		}
 	}
-	if err := identity.EnsureRoles(ctx, client); err != nil {
-		return err
-	}
-	if st.cluster.embedded {
-		// The namespaces in which people's files put their objects.
-		for _, name := range []string{"argocd", "flux-system"} {
-			if err := ensureNamespace(ctx, client, name); err != nil {
-				return err
-			}
-		}
-	}
-	st.operator, err = identity.EnsureOperator(ctx, client, operatorTTL)
-	if err != nil {
-		return err
-	}
-	s.update(func(state *State) {
-		state.Token, state.TokenExpires = st.operator.Value, st.operator.Expires.UTC().Format(time.RFC3339)
-	})
-	return s.inst.writeKubeconfig(st.config, st.operator.Value)
+	return nil
 }
 
 func ensureNamespace(ctx context.Context, client kubernetes.Interface, name string) error {
