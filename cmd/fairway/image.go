@@ -9,7 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	units "github.com/docker/go-units"
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -58,7 +58,7 @@ func progressOn(w io.Writer) func(complete, total int64) {
 		return nil
 	}
 	return func(complete, total int64) {
-		fmt.Fprintf(w, "\r\x1b[K%s of %s", units.HumanSize(float64(complete)), units.HumanSize(float64(total)))
+		fmt.Fprintf(w, "\r\x1b[K%s of %s", humanize.Bytes(uint64(complete)), humanize.Bytes(uint64(total)))
 		if complete == total {
 			fmt.Fprint(w, "\r\x1b[K")
 		}
@@ -180,7 +180,7 @@ func printDescription(t *tabwriter.Writer, d image.Description) {
 	row("image", d.Image)
 	row("digest", d.Digest)
 	row("type", d.MediaType)
-	row("size", units.HumanSize(float64(d.Size)))
+	row("size", humanize.Bytes(uint64(d.Size)))
 	row("platform", d.Platform)
 	if d.Created != nil {
 		row("created", d.Created.Format("2006-01-02 15:04:05Z07:00"))
@@ -194,7 +194,7 @@ func printDescription(t *tabwriter.Writer, d image.Description) {
 		row("env", env)
 	}
 	for _, l := range d.Layers {
-		row("layer", l.Digest+" "+units.HumanSize(float64(l.Size)))
+		row("layer", l.Digest+" "+humanize.Bytes(uint64(l.Size)))
 	}
 	for _, i := range d.Images {
 		row("image", i.Digest+" "+i.Tag)
@@ -234,7 +234,7 @@ func newImageHistoryCommand(o *imageOptions) *cobra.Command {
 					if len(layer) > 19 {
 						layer = layer[:19]
 					}
-					fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", since(s.Created), units.HumanSize(float64(s.Size)), layer, s.CreatedBy)
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", since(s.Created), humanize.Bytes(uint64(s.Size)), layer, s.CreatedBy)
 				}
 			})
 		},

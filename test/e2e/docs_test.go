@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -84,4 +86,49 @@ func ensureNamespace(t *testing.T, name string) {
 	if shared.kubectl(t, "get", "namespace", name, "--ignore-not-found", "-o", "name") == "" {
 		shared.kubectl(t, "create", "namespace", name)
 	}
+}
+
+// Every direct dependency is explained.
+func TestDependenciesAreExplained(t *testing.T) {
+	root := projectRoot(t)
+	page, err := os.ReadFile(filepath.Join(root, "docs/design/dependencies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"go.mod", "cluster/go.mod"} {
+		modules := directDependencies(t, filepath.Join(root, file))
+		if len(modules) == 0 {
+			t.Errorf("%s has no direct dependencies", file)
+		}
+		for _, module := range modules {
+			if !strings.Contains(string(page), "`"+module+"`") {
+				t.Errorf("docs/design/dependencies.md does not say what %s of %s is for", module, file)
+			}
+		}
+	}
+}
+
+// directDependencies are the modules that a go.mod requires for itself.
+func directDependencies(t *testing.T, path string) []string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json", path).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &file); err != nil {
+		t.Fatal(err)
+	}
+	var modules []string
+	for _, r := range file.Require {
+		if !r.Indirect {
+			modules = append(modules, r.Path)
+		}
+	}
+	return modules
 }
