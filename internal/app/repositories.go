@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -137,7 +138,11 @@ func (r *repositories) create(ctx context.Context, name core.Name) error {
 func (r *repositories) ensureObject(ctx context.Context, name core.Name) error {
 	obj := &fairway.Repository{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name,
 		Finalizers: []string{repository.Finalizer}}}
-	if err := client.IgnoreAlreadyExists(r.client.Create(ctx, obj)); err != nil {
+	err := r.client.Create(ctx, obj)
+	switch {
+	case apierrors.IsNotFound(err):
+		return &core.NoNamespaceError{Namespace: name.Namespace}
+	case client.IgnoreAlreadyExists(err) != nil:
 		return fmt.Errorf("making the Repository object %s: %w", name, err)
 	}
 	return nil

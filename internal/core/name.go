@@ -54,3 +54,16 @@ type InvalidNameError struct{ Name string }
 func (e *InvalidNameError) Error() string {
 	return fmt.Sprintf("invalid name %q: want NAME or NAMESPACE/NAME in lower-case letters, digits, '-', '_' and '.'", e.Name)
 }
+
+// NoNamespaceError says that the tenant of a name is not there: Fairway makes
+// repositories, but namespaces are their cluster's to give.
+type NoNamespaceError struct{ Namespace string }
+
+func (e *NoNamespaceError) Error() string {
+	return fmt.Sprintf("namespace %s does not exist", e.Namespace)
+}
+
+// Hint implements Hinted.
+func (e *NoNamespaceError) Hint() string {
+	return "make it with 'fairway kubectl create namespace " + e.Namespace + "'"
+}

@@ -157,7 +157,7 @@ func (s *server) admit(r *http.Request, c *call) error {
 		verb = verbUpdate
 	}
 	if err := s.access.Authorize(r.Context(), user, action(verb, c.name)); err != nil {
-		return err
+		return s.sayCreate(r.Context(), c, err)
 	}
 	exists, err := s.Exists(r.Context(), c.name)
 	if err != nil || exists {
@@ -180,6 +180,25 @@ func (s *server) admit(r *http.Request, c *call) error {
 		return nil // somebody else was faster
 	}
 	return err
+}
+
+// sayCreate makes the refusal of a push name what would have been needed: to a
+// user who may know that the repository is not there, the right to make it.
+func (s *server) sayCreate(ctx context.Context, c *call, refusal error) error {
+	var forbidden *core.ForbiddenError
+	if c.service != receivePack || !errors.As(refusal, &forbidden) {
+		return refusal
+	}
+	if err := s.access.Authorize(ctx, c.user, action(verbGet, c.name)); err != nil {
+		return refusal
+	}
+	if exists, err := s.Exists(ctx, c.name); err != nil || exists {
+		return refusal
+	}
+	if err := s.access.Authorize(ctx, c.user, action(verbCreate, c.name)); err != nil {
+		return err
+	}
+	return refusal
 }
 
 func action(verb string, name core.Name) core.Action {
@@ -206,6 +225,7 @@ func explain(err error) (status int, text string) {
 	var (
 		bad         *badRequest
 		name        *core.InvalidNameError
+		namespace   *core.NoNamespaceError
 		notFound    *NotFoundError
 		forbidden   *core.ForbiddenError
 		unavailable *core.UnavailableError
@@ -224,6 +244,8 @@ func explain(err error) (status int, text string) {
 		return http.StatusNotFound, name.Error()
 	case errors.As(err, &notFound):
 		return http.StatusNotFound, notFound.Error()
+	case errors.As(err, &namespace):
+		return http.StatusNotFound, namespace.Error() + "; " + namespace.Hint()
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge, tooLarge.Error()
 	}

@@ -31,7 +31,10 @@ func (a *api) authenticated(next http.HandlerFunc) http.Handler {
 
 // refuse answers with what the error means in HTTP.
 func refuse(w http.ResponseWriter, err error) {
-	var forbidden *core.ForbiddenError
+	var (
+		forbidden *core.ForbiddenError
+		namespace *core.NoNamespaceError
+	)
 	switch {
 	case errors.Is(err, core.ErrUnauthenticated):
 		// No WWW-Authenticate: the UI asks for the token itself.
@@ -40,6 +43,8 @@ func refuse(w http.ResponseWriter, err error) {
 		writeError(w, http.StatusForbidden, err.Error())
 	case errors.Is(err, ErrNotFound):
 		writeError(w, http.StatusNotFound, err.Error())
+	case errors.As(err, &namespace):
+		writeError(w, http.StatusNotFound, namespace.Error()+"; "+namespace.Hint())
 	default:
 		writeError(w, http.StatusServiceUnavailable, err.Error())
 	}
@@ -77,6 +82,8 @@ const (
 	eventPause = 250 * time.Millisecond
 	// eventKeepAlive finds out about clients that are gone.
 	eventKeepAlive = 20 * time.Second
+	// eventStall is how long a client may take to take one event.
+	eventStall = 30 * time.Second
 	// eventLife ends a stream, so that a revoked token does not listen for ever;
 	// EventSource connects again by itself.
 	eventLife = 10 * time.Minute
@@ -88,7 +95,10 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), eventLife)
 	defer cancel()
 	out := http.NewResponseController(w)
-	if err := out.SetWriteDeadline(time.Time{}); err != nil {
+	// A client that takes nothing any more is left alone, or it would hold this
+	// for ever.
+	patience := func() error { return out.SetWriteDeadline(time.Now().Add(eventStall)) }
+	if err := patience(); err != nil {
 		writeError(w, http.StatusInternalServerError, "this connection cannot stream")
 		return
 	}
@@ -96,6 +106,9 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	for {
 		changed := a.Deliveries.Changed()
+		if err := patience(); err != nil {
+			return
+		}
 		if err := a.writeEvent(ctx, w); err != nil {
 			return
 		}
@@ -131,6 +144,9 @@ func waitChange(ctx context.Context, w http.ResponseWriter, out *http.ResponseCo
 		case <-ctx.Done():
 			return false
 		case <-keepAlive.C:
+			if err := out.SetWriteDeadline(time.Now().Add(eventStall)); err != nil {
+				return false
+			}
 			if _, err := fmt.Fprint(w, ": still here\n\n"); err != nil {
 				return false
 			}

@@ -100,7 +100,9 @@ func Handler(o Options) http.Handler {
 		panic(err) // the directory is compiled in
 	}
 	mux.Handle("/", secured(http.FileServerFS(files)))
-	return mux
+	// A browser that knows a password for Git's pages here sends it wherever
+	// another site's form points.
+	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 // secured adds the headers that keep other sites out of the UI.
