@@ -7,6 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
 	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/core"
 )
@@ -56,6 +60,41 @@ func TestInstanceExistsOnce(t *testing.T) {
 	}
 	if up, err := inst.settle(t.Context()); up || err != nil {
 		t.Errorf("without a server it settles as %v, %v", up, err)
+	}
+}
+
+func TestContextIsAddedToTheUsersKubeconfig(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	t.Setenv("KUBECONFIG", path)
+	theirs := clientcmdapi.NewConfig()
+	theirs.Clusters["a"] = &clientcmdapi.Cluster{Server: "https://a"}
+	theirs.Contexts["a"] = &clientcmdapi.Context{Cluster: "a"}
+	theirs.CurrentContext = "a"
+	if err := clientcmd.WriteToFile(*theirs, path); err != nil {
+		t.Fatal(err)
+	}
+	inst, err := OpenInstance(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := inst.writeKubeconfig(&rest.Config{Host: "https://127.0.0.1:16443"}, "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if err := inst.AddContext(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := got.Clusters["fairway"]; c == nil || c.Server != "https://127.0.0.1:16443" {
+		t.Errorf("the cluster is %+v", c)
+	}
+	if u := got.AuthInfos["fairway"]; u == nil || u.Token != "secret" {
+		t.Error("the user is not there")
+	}
+	if got.CurrentContext != "a" || got.Clusters["a"] == nil {
+		t.Errorf("what was there has changed: %+v", got)
 	}
 }
 

@@ -173,8 +173,10 @@ func (i *Instance) AddContext() error {
 		return fmt.Errorf("reading your kubeconfig: %w", err)
 	}
 	current := ours.Contexts[ours.CurrentContext]
-	theirs.Clusters[contextName] = ours.Clusters[current.Cluster]
-	theirs.AuthInfos[contextName] = ours.AuthInfos[current.AuthInfo]
+	cluster, user := ours.Clusters[current.Cluster], ours.AuthInfos[current.AuthInfo]
+	// What has an origin would be written back there.
+	cluster.LocationOfOrigin, user.LocationOfOrigin = "", ""
+	theirs.Clusters[contextName], theirs.AuthInfos[contextName] = cluster, user
 	theirs.Contexts[contextName] = &clientcmdapi.Context{Cluster: contextName, AuthInfo: contextName}
 	if theirs.CurrentContext == "" {
 		theirs.CurrentContext = contextName
