@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -81,11 +85,9 @@ func (s *Server) prepare(ctx context.Context, c *cluster) (_ *stores, err error)
 	if err := s.openStores(ctx, st); err != nil {
 		return nil, err
 	}
-	hosts := []string{"localhost", "127.0.0.1", "::1"}
-	for _, address := range s.inst.Config.Listen {
-		if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
-			hosts = append(hosts, host)
-		}
+	hosts, err := s.inst.hosts()
+	if err != nil {
+		return nil, err
 	}
 	if c.plan.real {
 		hosts = append(hosts, c.plan.HostAddress)
@@ -181,6 +183,38 @@ func (s *Server) openStores(ctx context.Context, st *stores) error {
 	registry.RouteLogs(slog.Default())
 	st.registry, err = registry.New(ctx, registry.Options{Dir: s.inst.path("registry"), Access: access})
 	return err
+}
+
+// hosts are the names by which the listeners are reached: for a listener on
+// all addresses, whatever this machine is called now.
+func (i *Instance) hosts() ([]string, error) {
+	hosts := []string{"localhost", "127.0.0.1", "::1"}
+	for _, address := range i.Config.Listen {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, fmt.Errorf("listening on %q: %w", address, err)
+		}
+		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+			hosts = append(hosts, host)
+			continue
+		}
+		all, err := net.InterfaceAddrs()
+		if err != nil {
+			return nil, fmt.Errorf("looking up this machine's addresses: %w", err)
+		}
+		for _, address := range all {
+			if network, ok := address.(*net.IPNet); ok && network.IP.IsGlobalUnicast() {
+				hosts = append(hosts, network.IP.String())
+			}
+		}
+		if name, err := os.Hostname(); err == nil {
+			if name = strings.ToLower(name); len(validation.IsDNS1123Subdomain(name)) == 0 {
+				hosts = append(hosts, name)
+			}
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts), nil
 }
 
 // bases are the URLs under which manifests may name our own repositories.
