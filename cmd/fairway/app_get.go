@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -105,7 +106,7 @@ func applicationRow(app *argo.Application) appRow {
 		sources = []argo.ApplicationSource{*app.Spec.Source}
 	}
 	if len(sources) > 0 {
-		r.Source, r.Path = sources[0].RepoURL, sources[0].Path+sources[0].Chart
+		r.Source, r.Path = withoutPassword(sources[0].RepoURL), sources[0].Path+sources[0].Chart
 	}
 	if len(app.Status.Sync.Revisions) > 0 {
 		r.Revision, r.commit = shortCommit(app.Status.Sync.Revisions[0]), app.Status.Sync.Revisions[0]
@@ -116,6 +117,15 @@ func applicationRow(app *argo.Application) appRow {
 		}
 	}
 	return r
+}
+
+// withoutPassword is an address as it may be shown.
+func withoutPassword(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.User == nil {
+		return address
+	}
+	return u.Redacted()
 }
 
 func kustomizationRow(k *kustomizev1.Kustomization) appRow {
@@ -141,6 +151,7 @@ func kustomizationRow(k *kustomizev1.Kustomization) appRow {
 }
 
 func shortCommit(commit string) string {
+	commit = strings.TrimPrefix(commit, "sha256:") // of a chart
 	if len(commit) > 7 && !strings.Contains(commit, ".") {
 		return commit[:7]
 	}

@@ -2,14 +2,18 @@ package controller
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
@@ -140,9 +144,10 @@ func (a *applicationRun) compared(c *deploy.Comparison) {
 
 // observed takes what the watch knows into the status, and returns what has
 // drifted.
-func (a *applicationRun) observed(states []drift.ObjectState) []drift.ObjectState {
+func (a *applicationRun) observed(ctx context.Context, states []drift.ObjectState) []drift.ObjectState {
 	resources := resourcesByKey(a.status.Resources)
 	var lost []drift.ObjectState
+	freed := false
 	for _, s := range states {
 		r, known := resources[s.Ref.Key()]
 		if !known || r.RequiresPruning {
@@ -150,6 +155,9 @@ func (a *applicationRun) observed(states []drift.ObjectState) []drift.ObjectStat
 		}
 		r.Status = argo.SyncSynced
 		switch {
+		case s.TakenBy != nil && a.gone(ctx, *s.TakenBy):
+			r.Status, freed = argo.SyncOutOfSync, true
+			lost = append(lost, s)
 		case s.TakenBy != nil:
 			r.Status = argo.SyncOutOfSync
 			a.condition(argo.ConditionSharedResourceWarning, fmt.Sprintf("%s is part of %s and of %s", s.Ref, a.delivery.owner, s.TakenBy))
@@ -163,13 +171,25 @@ func (a *applicationRun) observed(states []drift.ObjectState) []drift.ObjectStat
 		resources[s.Ref.Key()] = r
 	}
 	a.setResources(resources)
-	// What the last operation has warned of still holds.
+	// What the last operation has warned of still holds, unless another
+	// delivery has let go of an object.
 	for _, c := range a.app.Status.Conditions {
-		if c.Type == argo.ConditionSharedResourceWarning {
+		if !freed && c.Type == argo.ConditionSharedResourceWarning {
 			a.condition(c.Type, c.Message)
 		}
 	}
 	return lost
+}
+
+// gone says that there is no such delivery any more, so that what it has left
+// behind can be taken.
+func (a *applicationRun) gone(ctx context.Context, o core.Owner) bool {
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(argo.GroupVersion.WithKind(argo.ApplicationKind))
+	if o.Dialect == core.Flux {
+		u.SetGroupVersionKind(flux.Kustomization)
+	}
+	return apierrors.IsNotFound(a.client.Get(ctx, types.NamespacedName{Namespace: o.Namespace, Name: o.Name}, u))
 }
 
 // warn turns the deployer's warnings into conditions.

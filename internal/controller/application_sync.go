@@ -180,7 +180,7 @@ func (a *applicationRun) plan(t *target, o deploy.Options) deploy.Plan {
 // observe takes over what the watch has seen, and heals.
 func (a *applicationRun) observe(ctx context.Context) (reconcile.Result, error) {
 	states := a.stages.Watcher.State(a.delivery.owner)
-	lost := a.observed(states)
+	lost := a.observed(ctx, states)
 	if len(lost) == 0 {
 		if a.status.Sync.Status == argo.SyncSynced {
 			a.heal.synced(a.now)
