@@ -138,6 +138,11 @@ func TestWebhooks(t *testing.T) {
 	value := []string{"get", "configmap", "hooked", "-n", "hooked", "-o", "jsonpath={.data.key}"}
 	shared.want(t, "first", value...)
 
+	remove := func() {
+		_, _ = shared.run(context.Background(), "kubectl", "delete", "secret", "fairway-webhooks", "-n", "fairway-system", "--ignore-not-found")
+	}
+	remove()
+	t.Cleanup(remove)
 	hub := fmt.Sprintf(`{"repository":{"clone_url":%q}}`, url)
 	if code, said := post(t, "github", hub, map[string]string{"X-GitHub-Event": "push", "X-Hub-Signature-256": signature(hub, "one")}); code != http.StatusForbidden {
 		t.Errorf("without a secret set up: %d %s", code, said)
