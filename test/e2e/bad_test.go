@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -14,7 +15,7 @@ import (
 // Application itself.
 type bad struct {
 	files map[string]string
-	// edit changes the manifest of the Application, whose path is "app".
+	// edit changes the manifest of the Application, whose path ends with "/app".
 	edit func(manifest string) string
 	// says is what the condition and the command line name: what, and where.
 	says []string
@@ -48,15 +49,15 @@ func bomb() string {
 // badInput are the lines of what must be told in one clear error.
 func badInput(base string) map[string]bad {
 	return map[string]bad{
-		"unreachable repository":     {edit: replaced(base+"/git/bad-unreachable-repository.git", "http://127.0.0.1:9/x.git"), says: []string{"http://127.0.0.1:9/x.git", "unreachable"}},
-		"password in the address":    {edit: replaced(base+"/git/bad-password-in-the-address.git", "http://ada:s3cret@127.0.0.1:9/x.git"), says: []string{"127.0.0.1:9/x.git", "unreachable"}},
-		"no such repository":         {edit: replaced("bad-no-such-repository.git", "bad-nowhere.git"), says: []string{"default/bad-nowhere", "does not exist"}},
-		"local file as repository":   {edit: replaced(base+"/git/bad-local-file-as-repository.git", "file:///etc"), says: []string{"file:///etc", "not supported"}},
+		"unreachable repository":     {edit: replaced(base+"/git/bad-input.git", "http://127.0.0.1:9/x.git"), says: []string{"http://127.0.0.1:9/x.git", "unreachable"}},
+		"password in the address":    {edit: replaced(base+"/git/bad-input.git", "http://ada:s3cret@127.0.0.1:9/x.git"), says: []string{"127.0.0.1:9/x.git", "unreachable"}},
+		"no such repository":         {edit: replaced("bad-input.git", "bad-nowhere.git"), says: []string{"default/bad-nowhere", "does not exist"}},
+		"local file as repository":   {edit: replaced(base+"/git/bad-input.git", "file:///etc"), says: []string{"file:///etc", "not supported"}},
 		"unknown revision":           {edit: replaced("targetRevision: HEAD", "targetRevision: v9.9"), says: []string{"v9.9", "no revision"}},
-		"path not there":             {edit: replaced("path: app", "path: apps/web"), says: []string{"apps/web", "no such directory"}},
-		"path out of the repository": {edit: replaced("path: app", "path: ../other"), says: []string{"../other", "leaves the repository"}},
-		"unknown field":              {edit: replaced("    path: app", "    path: app\n    colour: red"), says: []string{"spec.source.colour", "unknown field"}},
-		"unsupported field":          {edit: replaced("    path: app", "    path: app\n    plugin: {name: cue}"), says: []string{"spec.source.plugin", "not supported"}},
+		"path not there":             {edit: replaced("/app\n", "/apps/web\n"), says: []string{"apps/web", "no such directory"}},
+		"path out of the repository": {edit: repathed("../other"), says: []string{"../other", "leaves the repository"}},
+		"unknown field":              {edit: replaced("/app\n", "/app\n    colour: red\n"), says: []string{"spec.source.colour", "unknown field"}},
+		"unsupported field":          {edit: replaced("/app\n", "/app\n    plugin: {name: cue}\n"), says: []string{"spec.source.plugin", "not supported"}},
 		"unsupported sync option":    {edit: replaced("CreateNamespace=true", "Fly=true"), says: []string{"spec.syncPolicy.syncOptions[0]", "Fly=true"}},
 
 		"broken YAML":                {files: map[string]string{"app/b.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n data: [\n"}, says: []string{"app/b.yaml:4"}},
@@ -80,49 +81,68 @@ func badInput(base string) map[string]bad {
 	}
 }
 
+// repathed gives the Application another path.
+func repathed(path string) func(string) string {
+	return func(s string) string {
+		return regexp.MustCompile("(?m)^    path: .*$").ReplaceAllString(s, "    path: "+path)
+	}
+}
+
 // TestBadInput: each has one clear error on the condition and on the command
-// line, and what was applied before stays as it was. A chart that never ends
-// takes a minute to be stopped; internal/render tests it with a shorter limit.
+// line, and what was applied before stays as it was. All are in one repository
+// and go wrong with one push, so that they are waited for together. A chart
+// that never ends takes a minute to be stopped; internal/render tests it with
+// a shorter limit.
 func TestBadInput(t *testing.T) {
 	base := strings.TrimSuffix(shared.status(t).UIURL, "/")
-	for name, c := range badInput(base) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			app := "bad-" + strings.NewReplacer(" ", "-", "'", "").Replace(strings.ToLower(name))
-			manifest := replaced("  syncPolicy:\n", "  syncPolicy:\n    retry: {limit: 0}\n")(application(app, base+"/git/"+app+".git", "app", app))
-			dir := shared.repository(t, app, map[string]string{"app/a.yaml": configMap("a", "good")})
-			shared.apply(t, manifest)
-			value := []string{"get", "configmap", "a", "-n", app, "-o", "jsonpath={.data.key}"}
-			shared.want(t, "good", value...)
-			shared.must(t, "app", "wait", app, "--sync", "--timeout", "60")
+	cases, names := badInput(base), map[string]string{}
+	good, wrong := map[string]string{}, map[string]string{}
+	manifests, edited := "", ""
+	for name, c := range cases {
+		app := "bad-" + strings.NewReplacer(" ", "-", "'", "").Replace(strings.ToLower(name))
+		names[name] = app
+		good[app+"/app/a.yaml"] = configMap("a", "good")
+		manifest := replaced("  syncPolicy:\n", "  syncPolicy:\n    retry: {limit: 0}\n")(application(app, base+"/git/bad-input.git", app+"/app", app))
+		manifests += "---\n" + manifest
+		if c.edit != nil {
+			edited += "---\n" + c.edit(manifest)
+			continue
+		}
+		// Were it applied by half, this would be seen.
+		wrong[app+"/app/a.yaml"] = configMap("a", "half")
+		for path, content := range c.files {
+			wrong[app+"/"+path] = content
+		}
+	}
+	dir := shared.repository(t, "bad-input", good)
+	shared.apply(t, manifests)
+	for _, app := range names {
+		shared.want(t, "Synced", "get", "application", app, "-n", "argocd", "-o", "jsonpath={.status.sync.status}")
+	}
+	pushLinks(t, dir, wrong)
+	shared.apply(t, edited)
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) { told(t, names[name], c) })
+	}
+	if out, err := shared.run(t.Context(), "app", "sync", "bad-broken-yaml"); err == nil || !strings.Contains(err.Error(), "app/b.yaml:4") {
+		t.Errorf("'fairway app sync' says %q, %v", out, err)
+	}
+}
 
-			if c.edit != nil {
-				shared.apply(t, c.edit(manifest))
-			} else {
-				// Were it applied by half, this would be seen.
-				c.files["app/a.yaml"] = configMap("a", "half")
-				pushLinks(t, dir, c.files)
-			}
-			eventually(t, func() string { return complains(t, app, c.says) })
-			if got := shared.kubectl(t, value...); got != "good" {
-				t.Errorf("the last good state is gone: %q", got)
-			}
-			if got := shared.kubectl(t, "get", "all,configmaps", "-n", app, "-l", "fairway-cd.io/managed=true", "-o", "name"); got != "configmap/a" {
-				t.Errorf("something was half applied: %q", got)
-			}
-			out := shared.must(t, "app", "get", app)
-			for _, s := range c.says {
-				if !strings.Contains(out, s) {
-					t.Errorf("'fairway app get' does not name %q:\n%s", s, out)
-				}
-			}
-			if strings.Contains(out, "s3cret") {
-				t.Errorf("a password is shown:\n%s", out)
-			}
-			if out, err := shared.run(t.Context(), "app", "sync", app); err == nil || !strings.Contains(err.Error(), c.says[0]) {
-				t.Errorf("'fairway app sync' says %q, %v", out, err)
-			}
-		})
+// told says whether what is wrong is told, and nothing else has changed.
+func told(t *testing.T, app string, c bad) {
+	t.Helper()
+	eventually(t, func() string { return complains(t, app, c.says) })
+	got := shared.kubectl(t, "get", "services,pods,configmaps", "-n", app, "-l", "fairway-cd.io/managed=true", "-o", "jsonpath={range .items[*]}{.kind} {.metadata.name} {.data.key};{end}")
+	if got != "ConfigMap a good;" {
+		t.Errorf("the last good state is gone, or something was half applied: %q", got)
+	}
+	out := shared.must(t, "app", "get", app)
+	if !containsAll(out, c.says) {
+		t.Errorf("'fairway app get' does not name %q:\n%s", c.says, out)
+	}
+	if strings.Contains(out, "s3cret") {
+		t.Errorf("a password is shown:\n%s", out)
 	}
 }
 
