@@ -272,3 +272,21 @@ func TestGitRepositoryIgnores(t *testing.T) {
 		t.Errorf("%d objects, want only a: %v", n, k.Status.Inventory)
 	}
 }
+
+// TestKustomizationSaysWhySourceFails: a source that fails from the start
+// wakes who waits for it, so that it says why, and does not wait in silence.
+func TestKustomizationSaysWhySourceFails(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("mute")
+	source, kustomization, _ := strings.Cut(h.fluxPair("mute", "mute", "nowhere", "./app", ""), "---\n")
+	says := func(what string) func(*kustomizev1.Kustomization) bool {
+		return func(k *kustomizev1.Kustomization) bool {
+			return len(k.Status.Conditions) > 0 && strings.Contains(fmt.Sprint(k.Status.Conditions), what)
+		}
+	}
+	h.apply(kustomization)
+	defer h.dropFlux("mute", "mute")
+	h.kustomization("mute", "mute", "to miss its source", says("is not there"))
+	h.apply(source)
+	h.kustomization("mute", "mute", "to say why its source fails", says("does not exist"))
+}

@@ -220,6 +220,10 @@ func (g *gitRepositoryRun) fail(ctx context.Context, stalled bool, reason string
 	if err := g.writeStatus(ctx, &g.status); err != nil {
 		return reconcile.Result{}, err
 	}
+	if _, ok := g.repos.artifact(g.key); !ok {
+		// Who reads it has nothing to go on with, and says why.
+		g.kustoms.sourceChanged(g.key)
+	}
 	if stalled {
 		return reconcile.Result{}, nil
 	}

@@ -214,7 +214,8 @@ func (k *kustomizationRun) snapshot(ctx context.Context) (*core.Snapshot, error)
 			}
 			return nil, fmt.Errorf("get source 'GitRepository/%s': %w", key, err)
 		}
-		if ready := readyMessage(u); ready != "" {
+		// Our own last write is newer than the cache may be.
+		if ready := readyMessage(k.repos.memories.peek(key, u)); ready != "" {
 			return nil, fmt.Errorf("source 'GitRepository/%s' is not ready: %s", key, ready)
 		}
 		return nil, nil
