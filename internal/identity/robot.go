@@ -19,6 +19,8 @@ import (
 	coreac "k8s.io/client-go/applyconfigurations/core/v1"
 	rbacac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/fairway-cd/fairway/internal/core"
 )
 
 const (
@@ -92,6 +94,13 @@ func (r *Robots) Ensure(ctx context.Context, namespace, name string, grants []Gr
 		return Robot{}, &RobotExistsError{Robot: was}
 	case err != nil && !errors.Is(err, ErrNoRobot):
 		return Robot{}, err
+	}
+	// A namespace that is missing is better said before anything is made.
+	for _, target := range append(slices.Sorted(maps.Keys(rulesByNamespace(grants))), namespace) {
+		if _, err := r.client.CoreV1().Namespaces().Get(ctx, target, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+			return Robot{}, &core.NoNamespaceError{Namespace: target}
+		}
+		// Who may not look up namespaces goes on, and is told below.
 	}
 	labels := map[string]string{labelRobot: name, labelRobotNamespace: namespace}
 	account, err := r.client.CoreV1().ServiceAccounts(namespace).Apply(ctx,

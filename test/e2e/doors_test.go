@@ -126,6 +126,12 @@ func TestPushRefused(t *testing.T) {
 	}
 }
 
+// A robot that cannot be made whole is not made at all.
+func TestTokenForNoNamespace(t *testing.T) {
+	shared.refused(t, "namespace no-such-tenant does not exist", "token", "create", "doors-half", "--can", "push:no-such-tenant/web")
+	shared.refused(t, "no such robot", "token", "revoke", "doors-half")
+}
+
 // A push to somebody else's server, told by its webhook, is applied; without
 // the hook it would be at the next poll, minutes later.
 func TestWebhooks(t *testing.T) {
