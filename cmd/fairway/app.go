@@ -136,19 +136,6 @@ func (o *appOptions) findKustomization(ctx context.Context, c client.Client, key
 // missing says that an object, or its whole kind, is not there.
 func missing(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
 
-// findApplication is find for what only Applications have.
-func (o *appOptions) findApplication(ctx context.Context, c client.Client, name string) (*argo.Application, error) {
-	obj, err := o.find(ctx, c, name)
-	if err != nil {
-		return nil, err
-	}
-	app, ok := obj.(*argo.Application)
-	if !ok {
-		return nil, fmt.Errorf("%s is a Kustomization, and this is for Applications", name)
-	}
-	return app, nil
-}
-
 // route is the server's path for the delivery.
 func route(obj client.Object, what string) string {
 	resource := "applications"

@@ -169,7 +169,7 @@ func applicationSummary(app *argoproj.Application) web.Delivery {
 	d := web.Delivery{
 		Kind: argoproj.ApplicationKind, Namespace: app.Namespace, Name: app.Name,
 		Source: source.RepoURL, Path: source.Path + source.Chart, Target: app.Spec.Destination.Namespace,
-		Sync: string(app.Status.Sync.Status), Health: string(app.Status.Health.Status),
+		Sync: string(app.Status.Sync.Status), Health: app.Status.Health.Status,
 		Revision: short(app.Status.Sync.Revision), Pinned: short(app.Annotations[annotationPinned]),
 	}
 	var messages []string
@@ -195,7 +195,7 @@ func applicationDetail(app *argoproj.Application) *web.Delivery {
 	for _, r := range app.Status.Resources {
 		one := web.Resource{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, Sync: string(r.Status)}
 		if r.Health != nil {
-			one.Health, one.Message = string(r.Health.Status), r.Health.Message
+			one.Health, one.Message = r.Health.Status, r.Health.Message
 		}
 		d.Resources = append(d.Resources, one)
 	}

@@ -38,7 +38,7 @@ func (i *Instance) Purge() (removed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer lock.Unlock()
+	defer func() { _ = lock.Unlock() }()
 	// The configuration goes last, so that what was interrupted can be done
 	// again.
 	for _, part := range parts() {

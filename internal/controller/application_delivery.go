@@ -64,7 +64,7 @@ func readApplication(u *unstructured.Unstructured) (*argo.Application, error) {
 		}
 		// What others have written into the status is no mistake of the user's.
 		if err := decodeStrict(data, field, into); err != nil && field != "status" {
-			refused.Fields = append(refused.Fields, err.(*SpecError).Fields...)
+			refused.absorb(err)
 		}
 	}
 	refuseUnsupported(u.Object, unsupportedApplication, refused)

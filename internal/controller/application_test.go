@@ -31,7 +31,7 @@ func TestApplicationSyncsPrunesAndHeals(t *testing.T) {
 	second := h.push(repo, map[string]string{"app/a.yaml": configMap("a", "2")})
 	h.waitLive("v1", "ConfigMap", "first", "a", field("2", "data", "key"))
 	h.waitGone("v1", "ConfigMap", "first", "b")
-	a = h.waitApp("first", "to have the second revision", func(a *argo.Application) bool {
+	h.waitApp("first", "to have the second revision", func(a *argo.Application) bool {
 		return healthy(a) && a.Status.Sync.Revision == second && len(a.Status.History) == 2
 	})
 

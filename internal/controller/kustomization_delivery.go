@@ -58,7 +58,7 @@ func readObject(u *unstructured.Unstructured, meta, spec, status any) (*SpecErro
 			return refused, fmt.Errorf("encode %s: %w", field, err)
 		}
 		if err := decodeStrict(data, field, into); err != nil && field == "spec" {
-			refused.Fields = append(refused.Fields, err.(*SpecError).Fields...)
+			refused.absorb(err)
 		}
 	}
 	return refused, nil

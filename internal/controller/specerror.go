@@ -29,6 +29,14 @@ func (e *SpecError) add(path, format string, args ...any) {
 	e.Fields = append(e.Fields, FieldProblem{path, fmt.Sprintf(format, args...)})
 }
 
+// absorb takes over the problems of another SpecError.
+func (e *SpecError) absorb(err error) {
+	var other *SpecError
+	if errors.As(err, &other) {
+		e.Fields = append(e.Fields, other.Fields...)
+	}
+}
+
 // orNil is the error, or nil where there is no problem.
 func (e *SpecError) orNil() error {
 	if len(e.Fields) == 0 {

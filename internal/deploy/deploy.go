@@ -137,7 +137,7 @@ type Outcome struct {
 	Inventory []core.ObjectRef
 	Warnings  []Warning
 	Health    core.Health
-	Took     time.Duration
+	Took      time.Duration
 }
 
 // Warning is what somebody should know, though nothing failed.

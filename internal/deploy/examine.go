@@ -155,9 +155,8 @@ func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
 	if err != nil {
 		return &ObjectError{Ref: it.ref, Op: "compare", Reason: Invalid, Err: err}
 	}
-	send := it.obj
 	if !ig.Empty() {
-		send = it.obj.DeepCopy()
+		send := it.obj.DeepCopy()
 		ig.Write(send)
 		if pre.plan.Options.RespectIgnoreDifferences && it.live != nil {
 			respect(send, it.live, ig)

@@ -210,7 +210,18 @@ func TestKilledPushes(t *testing.T) {
 	}
 	s := startCrashServer(t, dir, "")
 	c.commit("n", "last")
-	c.git("push", "-q", s.as("alice"), "main")
+	// A push whose server was killed may still be moving the reference; git then
+	// refuses this one, and a person pushes again.
+	for tries := 0; ; tries++ {
+		out, err := c.try("push", "-q", s.as("alice"), "main")
+		if err == nil {
+			break
+		}
+		if tries == 20 {
+			t.Fatalf("the last push: %v: %s", err, out)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	for last := "refs/heads/main " + c.git("rev-parse", "HEAD"); ; {
 		if got := s.next(t, "delivered "); got == last {
 			break

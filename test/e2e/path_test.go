@@ -149,17 +149,24 @@ func historyIs(t *testing.T, i *instance, app string, commits []string) string {
 	t.Helper()
 	var a struct {
 		Status struct {
-			History []struct{ Revision string }
+			History []struct {
+				ID       int
+				Revision string
+			}
 		}
 	}
 	if err := json.Unmarshal([]byte(i.kubectl(t, "get", "application", app, "-n", "argocd", "-o", "json")), &a); err != nil {
 		t.Fatal(err)
 	}
+	// Of many only the last are kept, but they are counted through.
+	if n := len(a.Status.History); n == 0 || a.Status.History[n-1].ID != len(commits)-1 {
+		return fmt.Sprintf("%d pushes have left %+v", len(commits), a.Status.History)
+	}
 	got := make([]string, 0, len(a.Status.History))
 	for _, h := range a.Status.History {
 		got = append(got, h.Revision)
 	}
-	if len(commits) > len(got) && len(got) > 0 {
+	if len(commits) > len(got) {
 		commits = commits[len(commits)-len(got):]
 	}
 	if strings.Join(got, " ") != strings.Join(commits, " ") {
