@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -49,6 +50,19 @@ func corpusFiles(t *testing.T, folder, dir string, into map[string]string) {
 // Every file of the corpus is given to the running instance as it stands. Its
 // repository, https://github.com/myorg/gitops-repo, is one of ours by a rule.
 func TestCorpus(t *testing.T) {
+	// The files' names are everybody's; other tests want them too.
+	t.Cleanup(func() {
+		for _, args := range [][]string{
+			{"kubectl", "delete", "applications.argoproj.io", "--all", "-n", "argocd", "--timeout=60s"},
+			{"kubectl", "delete", "namespace", "corpus-flux", "--ignore-not-found", "--wait=false"},
+			{"repo", "mirror", "--remove", "https://github.com/myorg/gitops-repo"},
+			{"repo", "delete", "gitops-repo", "--yes"},
+		} {
+			if _, err := shared.run(context.Background(), args...); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	const url = "https://github.com/myorg/gitops-repo"
 	files := map[string]string{
 		"apps/web-app/kustomization.yaml": "resources: [overlays/production]\n",
