@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -93,20 +94,20 @@ func Install(ctx context.Context, cfg *rest.Config) ([]Outcome, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to install CustomResourceDefinitions: %w", err)
 	}
-	var out []Outcome
-	for _, crd := range wanted {
-		o, err := install(ctx, client, crd)
-		if err != nil {
-			return out, fmt.Errorf("install %s: %w", crd.Name, err)
-		}
-		out = append(out, o)
+	out := make([]Outcome, len(wanted))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, crd := range wanted {
+		group.Go(func() (err error) {
+			if out[i], err = install(ctx, client, crd); err != nil {
+				return fmt.Errorf("install %s: %w", crd.Name, err)
+			}
+			if err := served(ctx, client, crd.Name); err != nil {
+				return fmt.Errorf("wait for %s: %w", crd.Name, err)
+			}
+			return nil
+		})
 	}
-	for _, crd := range wanted {
-		if err := established(ctx, client, crd.Name); err != nil {
-			return out, fmt.Errorf("wait for %s: %w", crd.Name, err)
-		}
-	}
-	return out, nil
+	return out, group.Wait()
 }
 
 func install(ctx context.Context, client clientset.Interface, crd *apiextensions.CustomResourceDefinition) (Outcome, error) {
@@ -154,7 +155,10 @@ func unserved(live, wanted *apiextensions.CustomResourceDefinition) []string {
 	return missing
 }
 
-func established(ctx context.Context, client clientset.Interface, name string) error {
+// served waits until objects of the kind can be listed. That it is established
+// comes a moment earlier, and who lists in between is refused, and waits a
+// second before the next try.
+func served(ctx context.Context, client clientset.Interface, name string) error {
 	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		crd, err := client.ApiextensionsV1().CustomResourceDefinitions().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
@@ -162,13 +166,27 @@ func established(ctx context.Context, client clientset.Interface, name string) e
 		}
 		for _, c := range crd.Status.Conditions {
 			if c.Type == apiextensions.Established && c.Status == apiextensions.ConditionTrue {
-				return true, nil
+				return listable(ctx, client, crd), nil
 			}
 		}
 		return false, nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return errors.New("the API server does not establish it within a minute")
+		return errors.New("the API server does not serve it within a minute")
 	}
 	return err
+}
+
+// listable asks for one object of the stored version.
+func listable(ctx context.Context, client clientset.Interface, crd *apiextensions.CustomResourceDefinition) bool {
+	for _, v := range crd.Spec.Versions {
+		if !v.Storage {
+			continue
+		}
+		err := client.Discovery().RESTClient().Get().
+			AbsPath("/apis", crd.Spec.Group, v.Name, crd.Spec.Names.Plural).Param("limit", "1").Do(ctx).Error()
+		// Whoever may not list has nothing to wait for.
+		return err == nil || apierrors.IsForbidden(err)
+	}
+	return true
 }

@@ -101,6 +101,10 @@ func (s *Server) prepare(ctx context.Context, c *cluster) (_ *stores, err error)
 
 // install brings our kinds, roles, namespaces and accounts into the cluster.
 func (s *Server) install(ctx context.Context, st *stores) error {
+	// What is installed is little; client-go's default of five requests a
+	// second would make seconds of it.
+	st.config = rest.CopyConfig(st.config)
+	st.config.QPS = -1
 	client, err := kubernetes.NewForConfig(st.config)
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
