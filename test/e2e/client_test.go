@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"os/exec"
 	"strings"
 	"testing"
@@ -26,6 +27,12 @@ func TestSkopeo(t *testing.T) {
 		t.Fatalf("skopeo pushed without a login: %s", out)
 	}
 	shared.must(t, "login")
+	// The home is every test's; others are not logged in.
+	t.Cleanup(func() {
+		if _, err := shared.run(context.Background(), "logout"); err != nil {
+			t.Error(err)
+		}
+	})
 	if _, err := client(push...); err != nil {
 		t.Fatal(err)
 	}

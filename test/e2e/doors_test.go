@@ -118,7 +118,7 @@ func TestPushRefused(t *testing.T) {
 		"a history that differs":    {operator + "/doors.git", "main", "rejected"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := shared.exec(t.Context(), dir, "git", "push", c.url, c.ref)
+			_, err := shared.exec(t.Context(), dir, "git", "-c", "credential.helper=", "push", c.url, c.ref)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want %q", err, c.says)
 			}
