@@ -6,7 +6,7 @@ set -euo pipefail
 
 # program or file:package
 build=(git:git gcc:gcc nft:nftables ip:iproute2 pkg-config:pkg-config /usr/include/seccomp.h:libseccomp-dev /usr/include/linux/if.h:linux-libc-dev)
-test=(skopeo:skopeo chromium:chromium jq:jq curl:curl openssl:openssl)
+test=(skopeo:skopeo ssh:openssh-client chromium:chromium jq:jq curl:curl openssl:openssl)
 
 case ${1:-build} in
 build) want=("${build[@]}") ;;
