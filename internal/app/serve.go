@@ -87,7 +87,7 @@ func (s *Server) listen(ctx context.Context, st *stores) ([]listener, error) {
 // handler is the one port: Git, registry, hooks, API, UI, metrics, health.
 func (s *Server) handler(st *stores, e *engine) (http.Handler, error) {
 	mux := http.NewServeMux()
-	hooks, err := st.git.Hooks(st.hookSecrets)
+	hooks, err := st.git.Hooks((&hookSecrets{client: st.client}).of)
 	if err != nil {
 		return nil, err
 	}

@@ -1,15 +1,13 @@
 package git
 
 import (
-	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -29,7 +27,9 @@ type hookKind struct {
 	// news. Others are acknowledged. Empty: every request does.
 	event  string
 	pushes []string
-	// verify says whether the request was made with the secret.
+	// proof is the header with the signature or token; verify says whether the
+	// request was made with the secret.
+	proof  string
 	verify func(h http.Header, body, secret []byte) bool
 	// unsigned is a header that tells deliveries apart where the body is not
 	// signed; where it is, the body itself does.
@@ -40,14 +40,16 @@ type hookKind struct {
 
 // hookKinds are by the last part of the path.
 var hookKinds = map[string]hookKind{
-	"github": {event: "X-GitHub-Event", pushes: []string{"push", "create", "delete"}, verify: signedBy("X-Hub-Signature-256")},
-	"gitea":  {event: "X-Gitea-Event", pushes: []string{"push", "create", "delete"}, verify: signedBy("X-Gitea-Signature")},
+	"github": {event: "X-GitHub-Event", pushes: []string{"push", "create", "delete"},
+		proof: "X-Hub-Signature-256", verify: signedBy("X-Hub-Signature-256")},
+	"gitea": {event: "X-Gitea-Event", pushes: []string{"push", "create", "delete"},
+		proof: "X-Gitea-Signature", verify: signedBy("X-Gitea-Signature")},
 	"gitlab": {event: "X-Gitlab-Event", pushes: []string{"Push Hook", "Tag Push Hook"}, unsigned: "Idempotency-Key",
-		verify: func(h http.Header, _, secret []byte) bool {
+		proof: "X-Gitlab-Token", verify: func(h http.Header, _, secret []byte) bool {
 			got, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256(secret)
 			return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 		}},
-	"generic": {verify: signedBy("X-Signature"), dated: true},
+	"generic": {proof: "X-Signature", verify: signedBy("X-Signature"), dated: true},
 }
 
 // signedBy checks a hexadecimal HMAC-SHA256 of the body, with or without
@@ -64,8 +66,6 @@ func signedBy(header string) func(http.Header, []byte, []byte) bool {
 const (
 	// maxHookBody is what GitHub sends at most.
 	maxHookBody = 25 << 20
-	// maxHooks are read at the same time.
-	maxHooks = 4
 	// replayWindow is how long deliveries are remembered; older ones are
 	// refused by their date where they have one. clockSkew is how far ahead a
 	// sender's clock may be.
@@ -128,10 +128,14 @@ func (p *hookPayload) sent() time.Time {
 
 type hookServer struct {
 	*Store
-	secrets func(kind string) [][]byte
+	secrets HookSecrets
 	seen    *seenLog
-	slots   chan struct{}
+	intake  *intake
 }
+
+// HookSecrets returns the secrets of a kind of webhook, none where it is not
+// set up. An error says that they cannot be had now.
+type HookSecrets func(ctx context.Context, kind string) ([][]byte, error)
 
 // Hooks serves webhooks at /hooks/KIND: github, gitlab, gitea (Forgejo too)
 // and generic. A push that is announced there is fetched at once. Deliveries
@@ -141,21 +145,18 @@ type hookServer struct {
 //
 // The generic kind is a POST of {"url": …, "timestamp": RFC 3339} with
 // "X-Signature: sha256=HMAC" in hexadecimal.
-func (s *Store) Hooks(secrets func(kind string) [][]byte) (http.Handler, error) {
+func (s *Store) Hooks(secrets HookSecrets) (http.Handler, error) {
 	seen, err := loadSeenLog(filepath.Join(s.dir, "hooks-seen"), replayWindow)
 	if err != nil {
 		return nil, err
 	}
-	return &hookServer{Store: s, secrets: secrets, seen: seen, slots: make(chan struct{}, maxHooks)}, nil
+	return &hookServer{Store: s, secrets: secrets, seen: seen, intake: newIntake(intakeAll, intakeEach)}, nil
 }
 
 func (s *hookServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-r.Context().Done():
-		return
-	}
+	// Also for a body that is refused unread, of which the server wants to see
+	// the end. Recorders in tests have none.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(hookTime))
 	text, err := s.take(w, r)
 	if err != nil {
 		status, text := explain(err)
@@ -169,7 +170,7 @@ func (s *hookServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, text)
 }
 
-func (s *hookServer) take(w http.ResponseWriter, r *http.Request) (string, error) {
+func (s *hookServer) take(w http.ResponseWriter, r *http.Request) (text string, err error) {
 	name := strings.TrimPrefix(r.URL.Path, "/hooks/")
 	kind, known := hookKinds[name]
 	if !known {
@@ -178,14 +179,26 @@ func (s *hookServer) take(w http.ResponseWriter, r *http.Request) (string, error
 	if r.Method != http.MethodPost {
 		return "", &badRequest{http.StatusMethodNotAllowed, "webhooks are sent with POST"}
 	}
-	body, err := readHook(w, r)
-	if err != nil {
-		return "", err
+	if r.Header.Get(kind.proof) == "" {
+		return "", refusedHook(name) // nothing of its body need be read
 	}
-	if !s.signed(name, kind, r.Header, body) {
-		return "", &badRequest{http.StatusForbidden, "the signature is missing or wrong, or no secret is set up for webhooks of kind " + name}
-	}
-	if kind.event != "" && !slices.Contains(kind.pushes, r.Header.Get(kind.event)) {
+	err = s.intake.body(w, r, func(body []byte) error {
+		if err := s.signed(r.Context(), name, kind, r.Header, body); err != nil {
+			return err
+		}
+		text, err = s.understood(name, kind, r.Header, body)
+		return err
+	})
+	return text, err
+}
+
+func refusedHook(kind string) error {
+	return &badRequest{http.StatusForbidden, "the signature is missing or wrong, or no secret is set up for webhooks of kind " + kind}
+}
+
+// understood takes a webhook whose sender is known.
+func (s *hookServer) understood(name string, kind hookKind, h http.Header, body []byte) (string, error) {
+	if kind.event != "" && !slices.Contains(kind.pushes, h.Get(kind.event)) {
 		return "nothing to do for this event", nil
 	}
 	p, err := parseHook(body)
@@ -200,7 +213,7 @@ func (s *hookServer) take(w http.ResponseWriter, r *http.Request) (string, error
 		return "", err
 	}
 	id := sha256.New()
-	fmt.Fprintf(id, "%s\n%s\n", name, r.Header.Get(kind.unsigned))
+	fmt.Fprintf(id, "%s\n%s\n", name, h.Get(kind.unsigned))
 	id.Write(body)
 	fresh, err := s.seen.add(hex.EncodeToString(id.Sum(nil)), time.Now())
 	if err != nil {
@@ -212,27 +225,20 @@ func (s *hookServer) take(w http.ResponseWriter, r *http.Request) (string, error
 	return s.announce(keys)
 }
 
-// readHook reads the body, bounded in size and time.
-func readHook(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(30 * time.Second)) // recorders in tests have none
-	var body bytes.Buffer
-	if _, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, maxHookBody)); err != nil {
-		var over *http.MaxBytesError
-		if errors.As(err, &over) {
-			return nil, &core.TooLargeError{What: "the webhook", Size: max(r.ContentLength, over.Limit+1), Limit: over.Limit}
-		}
-		return nil, &badRequest{http.StatusBadRequest, "the body cannot be read"}
+// signed is an error unless the request was made with one of the secrets.
+func (s *hookServer) signed(ctx context.Context, name string, kind hookKind, h http.Header, body []byte) error {
+	secrets, err := s.secrets(ctx, name)
+	if err != nil {
+		return &core.UnavailableError{What: "the webhooks' secret", Err: err}
 	}
-	return body.Bytes(), nil
-}
-
-func (s *hookServer) signed(name string, kind hookKind, h http.Header, body []byte) bool {
 	ok := false
-	for _, secret := range s.secrets(name) {
+	for _, secret := range secrets {
 		ok = len(secret) > 0 && kind.verify(h, body, secret) || ok
 	}
-	return ok
+	if !ok {
+		return refusedHook(name)
+	}
+	return nil
 }
 
 func (p *hookPayload) checkDate(kind hookKind, now time.Time) error {

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -45,11 +46,11 @@ func post(t *testing.T, url string, h hookCase) int {
 func TestHooks(t *testing.T) {
 	remote, c, _ := forge(t)
 	w := newWorld(t)
-	secrets := func(kind string) [][]byte {
+	secrets := func(_ context.Context, kind string) ([][]byte, error) {
 		if kind == "none" {
-			return nil
+			return nil, nil
 		}
-		return [][]byte{nil, []byte("new-" + kind), []byte("old-" + kind)}
+		return [][]byte{nil, []byte("new-" + kind), []byte("old-" + kind)}, nil
 	}
 	serve := func() *httptest.Server {
 		h, err := w.Hooks(secrets)
