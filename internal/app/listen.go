@@ -82,7 +82,7 @@ func serveListeners(ctx context.Context, group *errgroup.Group, h http.Handler, 
 
 func newHTTPServer(requests context.Context, h http.Handler, config *tls.Config) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           patient(h, bodyPatience),
 		TLSConfig:         config,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,

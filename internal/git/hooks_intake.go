@@ -66,6 +66,7 @@ func (i *intake) body(w http.ResponseWriter, r *http.Request, use func([]byte) e
 	var held int64
 	defer func() { i.release(source, held) }()
 	in := http.MaxBytesReader(w, r.Body, maxHookBody)
+	control, until := http.NewResponseController(w), time.Now().Add(hookTime)
 	var body []byte
 	chunk := make([]byte, hookCost/2)
 	for {
@@ -75,11 +76,13 @@ func (i *intake) body(w http.ResponseWriter, r *http.Request, use func([]byte) e
 			}
 			held += hookCost
 		}
+		_ = control.SetReadDeadline(until) // recorders in tests have none
 		n, err := in.Read(chunk)
 		body = append(body, chunk[:n]...)
 		var over *http.MaxBytesError
 		switch {
 		case errors.Is(err, io.EOF):
+			_ = control.SetReadDeadline(time.Time{})
 			return use(body)
 		case errors.As(err, &over):
 			return &core.TooLargeError{What: "the webhook", Size: max(r.ContentLength, over.Limit+1), Limit: over.Limit}

@@ -171,7 +171,13 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	// Without support for deadlines (HTTP/2 has it, tests' recorders do not)
 	// the request's own time still ends it.
 	_ = p.control.SetReadDeadline(time.Now().Add(idleTime))
-	return p.r.Read(b)
+	n, err := p.r.Read(b)
+	if errors.Is(err, io.EOF) {
+		// The answer may take its time: net/http goes on listening for a client
+		// that leaves, and would take the deadline for one.
+		_ = p.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // limitedBody fails beyond a limit, and remembers that it did.
