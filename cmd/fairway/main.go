@@ -64,6 +64,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
+	// Cobra's own commands, which it would make later and which write to where
+	// the output then goes, are to be as strict as ours.
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	strictUsage(root)
+	strictHelp(root)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

@@ -63,7 +63,6 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	root.AddCommand(newServeCommand(g), newCredentialCommand(), newDocsCommand(root), newRenderWorkerCommand())
 	add("store", newRepoCommand(g), newImageCommand(g), newTokenCommand(g), newLoginCommand(g), newLogoutCommand(g))
 	add("delivery", newAppCommand(g.restConfig, g.api))
-	strictUsage(root)
 	return root
 }
 

@@ -28,6 +28,26 @@ func strictUsage(cmd *cobra.Command) {
 	}
 }
 
+// strictHelp has "help" say so where there is no such command, instead of
+// showing another one's help.
+func strictHelp(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "help" {
+			continue
+		}
+		cmd.Args = func(_ *cobra.Command, args []string) error {
+			of, rest, err := root.Find(args)
+			switch {
+			case err != nil:
+				return &exitError{exitUsage, err}
+			case len(rest) > 0:
+				return unknown(of, rest[0])
+			}
+			return nil
+		}
+	}
+}
+
 // checkFlags does what cobra does later with an error that nobody can tell from
 // a failure.
 func checkFlags(cmd *cobra.Command) error {
@@ -45,9 +65,14 @@ func runGroup(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
 	}
-	err := &exitError{exitUsage, fmt.Errorf("unknown command %q", cmd.CommandPath()+" "+args[0])}
+	return unknown(cmd, args[0])
+}
+
+// unknown says that cmd has no command of that name.
+func unknown(cmd *cobra.Command, name string) error {
+	err := &exitError{exitUsage, fmt.Errorf("unknown command %q", cmd.CommandPath()+" "+name)}
 	cmd.SuggestionsMinimumDistance = suggestionDistance
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
 		return withHint(err, "did you mean "+strings.Join(near, " or ")+"?")
 	}
 	return withHint(err, fmt.Sprintf("'%s --help' lists the commands", cmd.CommandPath()))
