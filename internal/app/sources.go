@@ -72,6 +72,9 @@ func (s *sources) chart(ctx context.Context, req controller.SourceRequest) (core
 		options.Keychain = staticKeychain{req.Auth.Username, req.Auth.Password}
 	}
 	ref := "oci://" + strings.TrimSuffix(strings.TrimPrefix(req.URL, "oci://"), "/") + "/" + req.Chart
+	if strings.HasPrefix(req.Ref.Revision, "sha256:") { // of a pin
+		return chart.New(options).OpenChart(ctx, ref+"@"+req.Ref.Revision, "")
+	}
 	return chart.New(options).OpenChart(ctx, ref, req.Ref.Revision)
 }
 

@@ -145,7 +145,10 @@ func (a *applicationRun) warm() bool {
 // sources' own. What is the same as last time is not rendered again.
 func (a *applicationRun) find(ctx context.Context, revisions []string) (*target, error) {
 	if a.delivery.pin.Revision != "" {
-		revisions = pinned(a.delivery)
+		var err error
+		if revisions, err = a.delivery.revisionsAt(a.delivery.pin.Revision); err != nil {
+			return nil, err
+		}
 	}
 	snaps, err := a.resolve(ctx, a.delivery, revisions, a.refreshed != "" || a.pollDue())
 	if err != nil {
@@ -155,17 +158,6 @@ func (a *applicationRun) find(ctx context.Context, revisions []string) (*target,
 		return a.target, nil
 	}
 	return a.render(ctx, a.delivery, snaps)
-}
-
-// pinned is the pin for the delivery's first source.
-func pinned(d *delivery) []string {
-	revisions := make([]string, len(d.sources))
-	for i := range d.sources {
-		if d.sources[i].from.Chart == "" && d.sources[i].from.URL == d.sources[0].from.URL {
-			revisions[i] = d.pin.Revision
-		}
-	}
-	return revisions
 }
 
 // pollDue says whether external repositories are to be asked again, and if so

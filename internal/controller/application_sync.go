@@ -318,6 +318,9 @@ func (a *applicationRun) operand(ctx context.Context, op argo.Operation) (*targe
 		revisions = []string{op.Sync.Revision}
 	}
 	if len(revisions) > 0 && !slices.Equal(revisions, t.commits()) {
+		if a.delivery.pin.Revision != "" {
+			return nil, o, &pinnedError{a.delivery.pin}
+		}
 		other, err := a.find(ctx, revisions)
 		if err != nil {
 			return nil, o, err

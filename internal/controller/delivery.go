@@ -20,7 +20,7 @@ type delivery struct {
 	// params identifies all that is asked for but the revisions: equal params
 	// and equal revisions are the same work.
 	params string
-	// pin, where set, is the revision in place of each source's own.
+	// pin, where set, has the revisions in place of the sources' own.
 	pin pin
 }
 
@@ -32,42 +32,6 @@ type source struct {
 	// render is without its trees. A source that renders nothing (only holds
 	// value files) has none.
 	render *render.Request
-}
-
-// pin holds a delivery at a revision, whatever is committed.
-type pin struct{ Revision, Reason, By, At string }
-
-// The annotations of a pin.
-const (
-	AnnotationPinnedRevision = core.Group + "/pinned-revision"
-	AnnotationPinnedReason   = core.Group + "/pinned-reason"
-	AnnotationPinnedBy       = core.Group + "/pinned-by"
-	AnnotationPinnedAt       = core.Group + "/pinned-at"
-)
-
-// readPin returns the pin that the annotations hold.
-func readPin(annotations map[string]string) pin {
-	return pin{
-		Revision: annotations[AnnotationPinnedRevision],
-		Reason:   annotations[AnnotationPinnedReason],
-		By:       annotations[AnnotationPinnedBy],
-		At:       annotations[AnnotationPinnedAt],
-	}
-}
-
-// String says it for people.
-func (p pin) String() string {
-	s := "pinned to " + p.Revision
-	if p.By != "" {
-		s += " by " + p.By
-	}
-	if p.At != "" {
-		s += " at " + p.At
-	}
-	if p.Reason != "" {
-		s += ": " + p.Reason
-	}
-	return s
 }
 
 // urls are the repositories that the delivery is made of.

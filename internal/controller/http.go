@@ -85,6 +85,8 @@ func statusOf(err error) int {
 		wrong       *render.Error
 		request     *requestError
 		moved       *MovedError
+		changed     *SourcesChangedError
+		revisions   *revisionsError
 	)
 	switch {
 	case errors.Is(err, core.ErrUnauthenticated):
@@ -99,7 +101,7 @@ func statusOf(err error) int {
 		return http.StatusBadRequest
 	case errors.As(err, &moved):
 		return http.StatusConflict
-	case errors.As(err, &revision), errors.As(err, &refused), errors.As(err, &project), errors.As(err, &source), errors.As(err, &wrong):
+	case errors.As(err, &revision), errors.As(err, &changed), errors.As(err, &revisions), errors.As(err, &refused), errors.As(err, &project), errors.As(err, &source), errors.As(err, &wrong):
 		return http.StatusUnprocessableEntity
 	}
 	return http.StatusInternalServerError

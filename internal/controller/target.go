@@ -43,22 +43,37 @@ func (e *sourceError) Unwrap() error { return e.Err }
 func (e *Engine) resolve(ctx context.Context, d *delivery, revisions []string, fetch bool) ([]core.Snapshot, error) {
 	snaps := make([]core.Snapshot, len(d.sources))
 	for i, s := range d.sources {
-		req := s.from
-		req.Fetch = fetch
-		if i < len(revisions) && revisions[i] != "" {
-			req.Ref = SourceRef{Revision: revisions[i]}
+		revision := ""
+		if i < len(revisions) {
+			revision = revisions[i]
 		}
 		var err error
-		if req.Auth.Empty() {
-			if req.Auth, err = e.repositoryAuth(ctx, req.URL); err != nil {
-				return nil, &sourceError{req.URL, req.Ref.Revision, err}
-			}
-		}
-		if snaps[i], err = e.stages.Sources.Resolve(ctx, req); err != nil {
-			return nil, &sourceError{req.URL, req.Ref.Revision, err}
+		if snaps[i], err = e.resolveSource(ctx, s, revision, fetch); err != nil {
+			return nil, err
 		}
 	}
 	return snaps, nil
+}
+
+// resolveSource returns the tree of one source, at revision where that is not
+// empty. The error is a *sourceError.
+func (e *Engine) resolveSource(ctx context.Context, s source, revision string, fetch bool) (core.Snapshot, error) {
+	req := s.from
+	req.Fetch = fetch
+	if revision != "" {
+		req.Ref = SourceRef{Revision: revision}
+	}
+	var err error
+	if req.Auth.Empty() {
+		if req.Auth, err = e.repositoryAuth(ctx, req.URL); err != nil {
+			return core.Snapshot{}, &sourceError{req.URL, req.Ref.Revision, err}
+		}
+	}
+	snap, err := e.stages.Sources.Resolve(ctx, req)
+	if err != nil {
+		return core.Snapshot{}, &sourceError{req.URL, req.Ref.Revision, err}
+	}
+	return snap, nil
 }
 
 // render renders the delivery's sources as they are in snaps.

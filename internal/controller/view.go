@@ -22,15 +22,24 @@ type view struct {
 	object    *unstructured.Unstructured
 	delivery  *delivery
 	inventory []core.ObjectRef
-	history   []deployed
+	// history is the oldest first; undeployed says that what Git has now is not
+	// in it, because it cannot be brought out.
+	history    []deployed
+	undeployed bool
+	// sources are what an Application's spec says.
+	sources []argo.ApplicationSource
 	// permitted says whether the delivery may deliver the target.
 	permitted func(*target) error
 }
 
-// deployed is one entry of a history, the oldest first.
+// deployed is one entry of a history.
 type deployed struct {
-	id       int64
-	revision string
+	id int64
+	// revisions are those of the sources, in their order.
+	revisions []string
+	// sources are what the spec said then; a Kustomization's history does not
+	// know.
+	sources []argo.ApplicationSource
 }
 
 // NotFoundError says that there is no such delivery.
@@ -41,6 +50,19 @@ func (e *NotFoundError) Error() string { return e.Owner.String() + " is not ther
 // view reads the owner. Errors: *NotFoundError, *SpecError, those of the API
 // server.
 func (e *Engine) view(ctx context.Context, owner core.Owner) (*view, error) {
+	u, err := e.object(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	if owner.Dialect == core.Flux {
+		return e.kustomizationView(u)
+	}
+	return e.applicationView(ctx, u)
+}
+
+// object reads the owner past the cache: who asks has just seen the object as
+// it is. Errors: *NotFoundError, those of the API server.
+func (e *Engine) object(ctx context.Context, owner core.Owner) (*unstructured.Unstructured, error) {
 	u := &unstructured.Unstructured{}
 	gvk := argo.GroupVersion.WithKind(argo.ApplicationKind)
 	if owner.Dialect == core.Flux {
@@ -48,17 +70,13 @@ func (e *Engine) view(ctx context.Context, owner core.Owner) (*view, error) {
 	}
 	u.SetGroupVersionKind(gvk)
 	key := types.NamespacedName{Namespace: owner.Namespace, Name: owner.Name}
-	// Past the cache: who asks has just seen the object as it is.
 	if err := e.reader.Get(ctx, key, u); err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil, &NotFoundError{owner}
 		}
 		return nil, fmt.Errorf("get %s: %w", owner, err)
 	}
-	if owner.Dialect == core.Flux {
-		return e.kustomizationView(u)
-	}
-	return e.applicationView(ctx, u)
+	return u, nil
 }
 
 func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructured) (*view, error) {
@@ -74,16 +92,20 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 	if err != nil {
 		return nil, err
 	}
-	v := &view{object: u, delivery: d, inventory: inventoryOf(app.Status.Resources)}
+	v := &view{object: u, delivery: d, inventory: inventoryOf(app.Status.Resources), sources: app.Spec.Sources}
+	if len(v.sources) == 0 && app.Spec.Source != nil {
+		v.sources = []argo.ApplicationSource{*app.Spec.Source}
+	}
 	run := &applicationRun{applications: e.apps, app: app, delivery: d}
 	v.permitted = func(t *target) error { return run.permitted(ctx, t) }
 	for _, h := range app.Status.History {
-		revision := h.Revision
-		if revision == "" && len(h.Revisions) > 0 {
-			revision = h.Revisions[0]
+		entry := deployed{id: h.ID, revisions: h.Revisions, sources: h.Sources}
+		if len(h.Sources) == 0 {
+			entry.revisions, entry.sources = []string{h.Revision}, []argo.ApplicationSource{h.Source}
 		}
-		v.history = append(v.history, deployed{h.ID, revision})
+		v.history = append(v.history, entry)
 	}
+	v.undeployed = undeployed(&app.Status)
 	return v, nil
 }
 
@@ -105,7 +127,7 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 	v := &view{object: u, delivery: d, inventory: run.inventory(), permitted: func(*target) error { return nil }}
 	for i, h := range slices.Backward(k.Status.History) {
 		_, commit, _ := strings.Cut(h.Metadata["revision"], ":")
-		v.history = append(v.history, deployed{int64(len(k.Status.History) - i), commit})
+		v.history = append(v.history, deployed{id: int64(len(k.Status.History) - i), revisions: []string{commit}})
 	}
 	return v, nil
 }
@@ -144,12 +166,12 @@ func (e *Engine) Diff(ctx context.Context, owner core.Owner, revision string) (*
 }
 
 func (e *Engine) targetOf(ctx context.Context, v *view, revision string) (*target, error) {
-	var revisions []string
-	switch {
-	case revision != "":
-		revisions = []string{revision}
-	case v.delivery.pin.Revision != "":
-		revisions = pinned(v.delivery)
+	if revision == "" {
+		revision = v.delivery.pin.Revision
+	}
+	revisions, err := v.delivery.revisionsAt(revision)
+	if err != nil {
+		return nil, err
 	}
 	snaps, err := e.resolve(ctx, v.delivery, revisions, false)
 	if err != nil {
