@@ -37,7 +37,8 @@ are those of 'fairway login', 'docker login' and their helpers.`,
 	cmd.PersistentFlags().BoolVar(&o.insecure, "insecure", false, "allow plain HTTP, and any certificate")
 	cmd.PersistentFlags().StringVar(&o.ca, "ca", "", "certificate authority of the registry, PEM")
 	cmd.AddCommand(newImageCreateCommand(o), newImagePushCommand(o), newImagePullCommand(o), newImageListCommand(o),
-		newImageInspectCommand(o), newImageHistoryCommand(o), newImageCopyCommand(o), newImageDeleteCommand(o))
+		newImageInspectCommand(o), newImageHistoryCommand(o), newImageCopyCommand(o), newImageDeleteCommand(o),
+		newImageCollectCommand(o))
 	return cmd
 }
 

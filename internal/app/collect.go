@@ -17,28 +17,48 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/registry"
 	"github.com/fairway-cd/fairway/internal/render"
+	"github.com/fairway-cd/fairway/internal/web"
 )
 
-// collectEvery is how often the registry's garbage is collected.
+// collectEvery is how often the registry's garbage is collected, however
+// often the instance is started meanwhile.
 const collectEvery = 24 * time.Hour
 
 // collect keeps the registry's garbage away until ctx ends.
 func (e *engine) collect(ctx context.Context) error {
-	tick := time.NewTicker(collectEvery)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(time.Until(e.st.registry.Collected().Add(collectEvery))):
 		}
 		report, err := e.st.registry.Collect(ctx, registry.CollectOptions{Keep: e.imagesInUse})
-		if err != nil && !errors.Is(err, registry.ErrCollecting) {
-			slog.Error("collecting the registry's garbage", "error", err)
+		if err == nil {
+			slog.Info("collected the registry's garbage", "manifests", len(report.Manifests), "blobs", len(report.Blobs), "bytes", report.Bytes)
 			continue
 		}
-		slog.Info("collected the registry's garbage", "manifests", len(report.Manifests), "blobs", len(report.Blobs), "bytes", report.Bytes)
+		if ctx.Err() == nil && !errors.Is(err, registry.ErrCollecting) {
+			slog.Error("collecting the registry's garbage", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(collectRetry):
+		}
 	}
+}
+
+// collectRetry is how long to wait after a collection that failed.
+const collectRetry = time.Hour
+
+// collectNow is what the API calls.
+func (e *engine) collectNow(ctx context.Context, minAge time.Duration, dryRun bool) (web.CollectReport, error) {
+	report, err := e.st.registry.Collect(ctx, registry.CollectOptions{MinAge: minAge, DryRun: dryRun, Keep: e.imagesInUse})
+	if errors.Is(err, registry.ErrCollecting) {
+		err = web.ErrBusy
+	}
+	return web.CollectReport{Manifests: append([]string{}, report.Manifests...), Blobs: len(report.Blobs),
+		Uploads: report.Uploads, Bytes: report.Bytes}, err
 }
 
 // imagesInUse lists the images that run, that a workload names, and that a

@@ -185,8 +185,23 @@ func (s *Server) openStores(ctx context.Context, st *stores) error {
 	}
 	st.repos = &repositories{store: st.git, client: objects, base: s.inst.URL()}
 	registry.RouteLogs(slog.Default())
-	st.registry, err = registry.New(ctx, registry.Options{Dir: s.inst.path("registry"), Access: access})
+	st.registry, err = registry.New(ctx, registry.Options{
+		Dir: s.inst.path("registry"), Access: access, HasNamespace: st.hasNamespace,
+	})
 	return err
+}
+
+// hasNamespace says with a *core.NoNamespaceError that there is no such
+// tenant.
+func (s *stores) hasNamespace(ctx context.Context, name string) error {
+	_, err := s.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return &core.NoNamespaceError{Namespace: name}
+	case err != nil:
+		return &core.UnavailableError{What: "the API server", Err: err}
+	}
+	return nil
 }
 
 // hosts are the names by which the listeners are reached: for a listener on

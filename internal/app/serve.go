@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 
@@ -101,9 +102,8 @@ func (s *Server) handler(st *stores, e *engine) (http.Handler, error) {
 	})(promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{})))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	routes := web.RepositoryRoutes(st.access, repositoryAPI{st.repos})
-	for pattern, h := range e.routes() {
-		routes[pattern] = h
-	}
+	maps.Copy(routes, web.ImageRoutes(st.access, e.collectNow))
+	maps.Copy(routes, e.routes())
 	mux.Handle("/", web.Handler(web.Options{
 		Access:     st.access,
 		Deliveries: e.deliveries(),

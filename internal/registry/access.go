@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -26,6 +27,27 @@ func (g *Registry) authorize(ctx context.Context, user core.User, method string,
 		return accessError(err)
 	}
 	return nil
+}
+
+// admit asks, before the first push to a repository, whether its namespace is
+// there: to be allowed to push into every namespace does not make one.
+func (g *Registry) admit(ctx context.Context, name core.Name) *apiError {
+	if g.tenant == nil {
+		return nil
+	}
+	there, err := g.store.exists(ctx, repoPath(name))
+	if err == nil && !there {
+		err = g.tenant(ctx, name.Namespace)
+	}
+	var none *core.NoNamespaceError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &none):
+		return errorf(http.StatusNotFound, codeNameUnknown, "%s; %s", none, none.Hint())
+	default:
+		return accessError(err)
+	}
 }
 
 // allowed asks for one verb on one repository; the error is core.Access's.

@@ -15,6 +15,9 @@ type answer struct {
 	status int
 	header http.Header
 	body   bytes.Buffer
+	// trouble is why the disk did not take what distribution wrote, whatever
+	// the status says.
+	trouble *diskError
 }
 
 var _ http.ResponseWriter = (*answer)(nil)
@@ -32,13 +35,23 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.body.Write(p)
 }
 
-func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
+func (a *answer) ok() bool { return a.trouble == nil && a.status >= 200 && a.status < 300 }
 
 // ask has distribution answer for a route, and holds the answer back.
 func (g *Registry) ask(r *http.Request, rt route, query url.Values) *answer {
 	a := &answer{header: http.Header{}}
+	r, watch := watched(r)
 	g.app.ServeHTTP(a, rt.inner(r, query))
 	a.WriteHeader(http.StatusOK)
+	if a.trouble = watch.trouble; a.trouble == nil {
+		return a
+	}
+	a.status = http.StatusInsufficientStorage
+	if rt.end == endUpload {
+		// What was received so far takes up the room that is missing. Where it
+		// cannot be removed, garbage collection will.
+		_ = g.store.Delete(r.Context(), uploadsPath(rt.name)+"/"+rt.ref)
+	}
 	return a
 }
 
@@ -58,6 +71,9 @@ func jsonAnswer(mediaType string, v any) (*answer, *apiError) {
 // send passes an answer on, except what went wrong on our side: its details
 // are for the log.
 func (a *answer) send(w http.ResponseWriter, r *http.Request) *apiError {
+	if a.trouble != nil {
+		return a.trouble.apiError()
+	}
 	if a.status >= http.StatusInternalServerError {
 		return internalError(errors.New(a.body.String()))
 	}

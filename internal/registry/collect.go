@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -96,9 +97,34 @@ func (g *Registry) Collect(ctx context.Context, opts CollectOptions) (Report, er
 	if err == nil {
 		err = c.temporaries(ctx)
 	}
+	if err == nil && !opts.DryRun {
+		err = g.setCollected()
+	}
 	slices.Sort(c.report.Manifests)
 	slices.Sort(c.report.Blobs)
 	return c.report, err
+}
+
+// collectedFile is modified at the end of each collection.
+const collectedFile = "/collected"
+
+// Collected is when garbage was last collected, or when the registry was
+// opened for the first time.
+func (g *Registry) Collected() time.Time {
+	info, err := os.Stat(g.store.full(collectedFile))
+	if err != nil {
+		return time.Now()
+	}
+	return info.ModTime()
+}
+
+func (g *Registry) setCollected() error {
+	f, err := os.OpenFile(g.store.full(collectedFile), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("noting that garbage was collected: %w", err)
+	}
+	_ = f.Close() // nothing was written
+	return g.store.touch(collectedFile)
 }
 
 // keptDigest reads the digest out of an image reference. One without is kept

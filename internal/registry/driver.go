@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
@@ -41,6 +42,9 @@ func newDurable(root string) (*durable, error) {
 	if err := os.RemoveAll(d.full(trash)); err != nil {
 		return nil, fmt.Errorf("emptying the registry's trash: %w", err)
 	}
+	if err := os.Mkdir(d.full(trash), 0o700); err != nil {
+		return nil, fmt.Errorf("making the registry's trash: %w", err)
+	}
 	d.StorageDriver = filesystem.New(filesystem.DriverParameters{RootDirectory: root, MaxThreads: 100})
 	return d, nil
 }
@@ -57,17 +61,26 @@ func (d *durable) PutContent(ctx context.Context, p string, content []byte) erro
 	if _, upload, ok := strings.Cut(p, "/_uploads/"); ok && strings.Contains(upload, "/hashstates/") {
 		return nil
 	}
-	return d.making(p, func() error { return d.StorageDriver.PutContent(ctx, p, content) })
+	return seen(ctx, d.making(p, func() error { return d.StorageDriver.PutContent(ctx, p, content) }))
+}
+
+// Writer opens the file at p.
+func (d *durable) Writer(ctx context.Context, p string, appending bool) (storagedriver.FileWriter, error) {
+	f, err := d.StorageDriver.Writer(ctx, p, appending)
+	if err != nil {
+		return nil, seen(ctx, err)
+	}
+	return watchedFile{f, ctx}, nil
 }
 
 // Move renames, and returns when the new name is on disk.
 func (d *durable) Move(ctx context.Context, from, to string) error {
-	return d.making(to, func() error {
+	return seen(ctx, d.making(to, func() error {
 		if err := d.StorageDriver.Move(ctx, from, to); err != nil {
 			return err
 		}
 		return syncDir(path.Dir(d.full(to)))
-	})
+	}))
 }
 
 // making runs do, which makes the file at p, and syncs the parents of the
@@ -100,13 +113,14 @@ func (d *durable) Delete(ctx context.Context, p string) error {
 		return storagedriver.InvalidPathError{Path: p, DriverName: d.Name()}
 	}
 	grave := d.full(trash + "/" + uuid.NewString())
-	if err := os.MkdirAll(d.full(trash), 0o700); err != nil {
-		return err
-	}
-	if err := os.Rename(d.full(p), grave); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return storagedriver.PathNotFoundError{Path: p, DriverName: d.Name()}
-		}
+	err := os.Rename(d.full(p), grave)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return storagedriver.PathNotFoundError{Path: p, DriverName: d.Name()}
+	case errors.Is(err, syscall.ENOSPC):
+		// Not even for a name is there room; this is what makes some.
+		grave = d.full(p)
+	case err != nil:
 		return err
 	}
 	if err := syncDir(path.Dir(d.full(p))); err != nil {
@@ -115,13 +129,15 @@ func (d *durable) Delete(ctx context.Context, p string) error {
 	return os.RemoveAll(grave)
 }
 
-// touch marks the file at p as used now. Nothing there is no error.
+// touch marks the file at p as used now. Nothing there is no error; nor is a
+// disk that is read-only, for nothing is collected there either.
 func (d *durable) touch(p string) error {
 	now := time.Now()
-	if err := os.Chtimes(d.full(p), now, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := os.Chtimes(d.full(p), now, now)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EROFS) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // syncDir waits until the names in a directory are on disk. A directory that

@@ -51,8 +51,12 @@ func errorf(status int, code, format string, args ...any) *apiError {
 	return &apiError{status: status, code: code, message: fmt.Sprintf(format, args...)}
 }
 
-// internalError hides the cause from the client: it holds paths of the server.
+// internalError hides the cause from the client, for it holds paths of the
+// server, except that the disk is full or read-only.
 func internalError(err error) *apiError {
+	if trouble := diskTrouble(err); trouble != nil {
+		return trouble.apiError()
+	}
 	return &apiError{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error", err: err}
 }
 

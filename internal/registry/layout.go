@@ -129,6 +129,12 @@ func (s store) manifest(ctx context.Context, n core.Name, d digest.Digest) ([]by
 	return s.GetContent(ctx, blobPath(target)+"/data")
 }
 
+// hasManifest says whether there is a manifest in the repository.
+func (s store) hasManifest(ctx context.Context, n core.Name) (bool, error) {
+	all, err := s.digests(ctx, repoPath(n)+"/_manifests/revisions")
+	return len(all) > 0, err
+}
+
 // tagged returns what a tag stands for; where there is none, isMissing(err).
 func (s store) tagged(ctx context.Context, n core.Name, tag string) (digest.Digest, error) {
 	return s.link(ctx, tagPath(n, tag)+"/current/link")

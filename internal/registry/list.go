@@ -35,12 +35,12 @@ func (g *Registry) listTags(r *http.Request, rt route) (*answer, *apiError) {
 }
 
 // listRepositories serves /v2/_catalog: the repositories that the caller may
-// read, by their canonical names.
+// read and that are not empty, by their canonical names.
 func (g *Registry) listRepositories(r *http.Request, user core.User) (*answer, *apiError) {
 	ctx := r.Context()
 	var all []string
 	err := g.store.each(ctx, func(n core.Name) error {
-		if there, err := g.store.exists(ctx, repoPath(n)+"/_manifests"); err != nil || !there {
+		if any, err := g.store.hasManifest(ctx, n); err != nil || !any {
 			return err
 		}
 		err := g.allowed(ctx, user, "get", n)

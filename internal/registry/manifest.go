@@ -162,6 +162,9 @@ func (g *Registry) putManifest(r *http.Request, rt route, user core.User) (*answ
 	if bad != nil {
 		return nil, bad
 	}
+	if bad := g.admit(r.Context(), rt.name); bad != nil {
+		return nil, bad
+	}
 	d := digest.SHA256.FromBytes(content)
 	tag, alias, bad := checkReference(rt.ref, content)
 	if bad != nil {

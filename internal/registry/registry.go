@@ -25,6 +25,9 @@ type Options struct {
 	Dir string
 	// Access says who may do what.
 	Access core.Access
+	// HasNamespace, where set, is asked before the first push to a repository
+	// and says with a *core.NoNamespaceError that its tenant is not there.
+	HasNamespace func(ctx context.Context, namespace string) error
 	// Limits bound requests.
 	Limits Limits
 	// Pushed, where set, is told of each manifest that was pushed, after it is
@@ -38,6 +41,7 @@ type Options struct {
 // concurrent use.
 type Registry struct {
 	access   core.Access
+	tenant   func(ctx context.Context, namespace string) error
 	limits   Limits
 	pushed   func(context.Context, core.ImagePush)
 	log      *slog.Logger
@@ -72,6 +76,7 @@ func New(ctx context.Context, opts Options) (*Registry, error) {
 	limits := opts.Limits.withDefaults()
 	g := &Registry{
 		access:   opts.Access,
+		tenant:   opts.HasNamespace,
 		limits:   limits,
 		pushed:   opts.Pushed,
 		log:      opts.Logger,
@@ -80,6 +85,11 @@ func New(ctx context.Context, opts Options) (*Registry, error) {
 	}
 	if err := g.openReferrers(ctx); err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(driver.full(collectedFile)); errors.Is(err, fs.ErrNotExist) {
+		if err := g.setCollected(); err != nil {
+			return nil, err
+		}
 	}
 	registerDriver()
 	g.app = handlers.NewApp(ctx, distributionConfig(driver, secret))

@@ -19,6 +19,9 @@ import (
 // another repository, or takes a whole blob at once.
 func (g *Registry) startUpload(r *http.Request, rt route, user core.User) (*answer, *apiError) {
 	query := r.URL.Query()
+	if bad := g.admit(r.Context(), rt.name); bad != nil {
+		return nil, bad
+	}
 	if a, bad := g.mount(r, rt, user, query.Get("mount"), query.Get("from")); a != nil || bad != nil {
 		return a, bad
 	}

@@ -85,6 +85,10 @@ func fromStatus(answer *transport.Error, host string) (string, error) {
 		advice = "ask for the permission on images in that namespace, or log in as somebody else"
 	case http.StatusNotFound:
 		message, advice = "not found", "see what is there with 'fairway image list'"
+		// Our registry says of a push what is missing.
+		if unknown, hint, ok := strings.Cut(said, "; "); ok && answer.Errors[0].Code == transport.NameUnknownErrorCode {
+			message, advice = unknown, hint
+		}
 	case http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		if said == "" {
 			message = http.StatusText(answer.StatusCode)
