@@ -27,7 +27,7 @@ deps: ## Install what is missing, where we are root
 
 .PHONY: build
 build: deps ## Build bin/fairway and the embedded cluster
-	@hack/step.sh "building fairway" $(MAKE) --no-print-directory bin/fairway
+	@hack/step.sh "building fairway (minutes the first time: it compiles a Kubernetes client, Helm and kustomize)" $(MAKE) --no-print-directory bin/fairway
 	@hack/step.sh "building the embedded Kubernetes (minutes the first time: it compiles Kubernetes)" $(MAKE) --no-print-directory bin/fairway-cluster
 	@hack/step.sh "building the node's container runtime (minutes the first time)" hack/node-binaries.sh
 
