@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -19,7 +18,7 @@ func patient(next http.Handler, patience time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != nil && r.Body != http.NoBody {
 			body := &patientBody{ReadCloser: r.Body, control: http.NewResponseController(w), patience: patience}
-			body.wait(patience)
+			body.wait()
 			// The server keeps its own request: this is a copy.
 			r = r.WithContext(r.Context())
 			r.Body = body
@@ -32,30 +31,19 @@ type patientBody struct {
 	io.ReadCloser
 	control  *http.ResponseController
 	patience time.Duration
-	ended    bool
 }
 
-// Read implements io.Reader. What was received gives the client more time;
-// after the end nothing more is expected, and a long answer may be under way.
+// Read implements io.Reader. What was received gives the client more time. At
+// the end net/http lifts the deadline itself; one set after that would end a
+// long answer, as if the client had left.
 func (b *patientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	switch {
-	case b.ended:
-	case errors.Is(err, io.EOF):
-		b.ended = true
-		b.wait(0)
-	case n > 0:
-		b.wait(b.patience)
+	if n > 0 && err == nil {
+		b.wait()
 	}
 	return n, err
 }
 
-// wait sets the deadline of what is received next, 0 for none. A connection
-// that has no deadlines is none of ours.
-func (b *patientBody) wait(d time.Duration) {
-	var until time.Time
-	if d > 0 {
-		until = time.Now().Add(d)
-	}
-	_ = b.control.SetReadDeadline(until)
-}
+// wait gives the client its time from now on. A connection without deadlines
+// is none of ours.
+func (b *patientBody) wait() { _ = b.control.SetReadDeadline(time.Now().Add(b.patience)) }
