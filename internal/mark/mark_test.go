@@ -45,6 +45,12 @@ func TestTracking(t *testing.T) {
 	if got := tracking.Read(obj); !reflect.DeepEqual(got, []core.Owner{flux}) {
 		t.Errorf("a copied annotation tracks: %v", got)
 	}
+	// And one that copies Secrets from namespace to namespace keeps the name.
+	obj.SetName("m")
+	obj.SetNamespace("dev")
+	if got := tracking.Read(obj); !reflect.DeepEqual(got, []core.Owner{flux}) {
+		t.Errorf("a copy in another namespace is tracked: %v", got)
+	}
 }
 
 const live = `{"apiVersion":"apps/v1","kind":"Deployment",

@@ -59,8 +59,8 @@ func (t Tracking) instance(o core.Owner) string {
 // Kustomization, or one of each.
 //
 // A tracking annotation that names another object was copied with the rest
-// (controllers do that from an object to its children) and tracks nothing, as
-// in Argo CD.
+// (controllers do that from an object to its children, or to other namespaces)
+// and tracks nothing, as in Argo CD.
 func (t Tracking) Read(obj *unstructured.Unstructured) []core.Owner {
 	var owners []core.Owner
 	if o, ok := t.application(obj); ok {
@@ -92,9 +92,10 @@ func (t Tracking) application(obj *unstructured.Unstructured) (core.Owner, bool)
 	}
 	kind, name, _ := strings.Cut(rest, ":")
 	group, kind, _ := strings.Cut(kind, "/")
-	_, name, _ = strings.Cut(name, "/")
+	namespace, name, _ := strings.Cut(name, "/")
 	gvk := obj.GroupVersionKind()
-	if group != gvk.Group || kind != gvk.Kind || name != obj.GetName() {
+	if group != gvk.Group || kind != gvk.Kind || name != obj.GetName() ||
+		obj.GetNamespace() != "" && namespace != obj.GetNamespace() {
 		return core.Owner{}, false
 	}
 	o := core.Owner{Dialect: core.ArgoCD, Kind: KindApplication, Namespace: t.ArgoNamespace, Name: app}
