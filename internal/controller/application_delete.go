@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -20,31 +21,38 @@ var propagation = map[string]string{
 	argo.BackgroundFinalizer: "background",
 }
 
-// annotationApproved is how people approve what waits for a confirmation.
-const annotationApproved = "argocd.argoproj.io/deletion-approved"
+// hookFinalizers are those with which Argo CD remembers that an Application
+// has hooks to be run when it is deleted. Ours are found in what was rendered,
+// so they are not set, but those of an Application that Argo CD had are ours
+// to remove; with one of them alone the hooks run and the objects stay.
+var hookFinalizers = map[string]bool{
+	"pre-delete-finalizer.argocd.argoproj.io":          true,
+	"pre-delete-finalizer.argocd.argoproj.io/cleanup":  true,
+	"post-delete-finalizer.argocd.argoproj.io":         true,
+	"post-delete-finalizer.argocd.argoproj.io/cleanup": true,
+}
+
+func ourFinalizer(f string) bool { return propagation[f] != "" || hookFinalizers[f] }
 
 // finalize deletes what a deleted Application owns, where it has one of the
 // finalizers that ask for that, and lets it go.
 func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error) {
 	hooks := a.deletionHooks(ctx)
-	i := slices.IndexFunc(a.app.Finalizers, func(f string) bool { return propagation[f] != "" })
-	if i < 0 {
+	if !slices.ContainsFunc(a.app.Finalizers, ourFinalizer) {
 		a.stages.Watcher.Forget(a.delivery.owner)
 		return reconcile.Result{}, nil
 	}
-	_, err := a.stages.Deployer.Delete(ctx, deploy.Deletion{
-		Owner:       a.delivery.owner,
-		Inventory:   inventoryOf(a.status.Resources),
-		Propagation: propagation[a.app.Finalizers[i]],
-		Hooks:       hooks,
-		Namespace:   a.delivery.options.Namespace,
-		Confirmed:   a.app.Annotations[annotationApproved] != "",
-		Wait:        deletionWait,
-	})
+	_, err := a.stages.Deployer.Delete(ctx, a.deletion(hooks))
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
-	if err != nil {
+	var waiting *deploy.UnconfirmedError
+	switch {
+	case errors.As(err, &waiting):
+		// The confirmation is an event.
+		a.condition(argo.ConditionDeletionError, a.unconfirmed(waiting, a.app.DeletionTimestamp.Time))
+		return a.end(ctx)
+	case err != nil:
 		a.condition(argo.ConditionDeletionError, explain(err))
 		a.failures++
 		a.within(retryAfter(a.failures, a.opts.Poll))
@@ -52,24 +60,43 @@ func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error)
 	}
 	a.stages.Watcher.Forget(a.delivery.owner)
 	u := a.object.DeepCopy()
-	u.SetFinalizers(slices.DeleteFunc(u.GetFinalizers(), func(f string) bool { return propagation[f] != "" }))
+	u.SetFinalizers(slices.DeleteFunc(u.GetFinalizers(), ourFinalizer))
 	return reconcile.Result{}, a.release(ctx, u)
 }
 
+// deletion is what is wanted of the deployer.
+func (a *applicationRun) deletion(hooks []*unstructured.Unstructured) deploy.Deletion {
+	asked := a.app.DeletionTimestamp.Time
+	d := deploy.Deletion{
+		Owner: a.delivery.owner,
+		Hooks: hooks,
+		// The options are those of the spec even where it is refused by now.
+		Options: applicationOptions(a.app, &SpecError{}),
+		Wait:    deletionWait,
+		Log:     &deploy.HookLog{Operation: fmt.Sprintf("delete-%d", asked.Unix()), Started: asked},
+	}
+	d.Options.Confirmed = approved(a.app, asked)
+	for _, f := range a.app.Finalizers {
+		if how := propagation[f]; how != "" {
+			d.Propagation, d.Inventory = how, inventoryOf(a.status.Resources)
+		}
+	}
+	return d
+}
+
 // deletionHooks are the objects among which the hooks of a deletion are: what
-// was rendered last, or now. An Application whose source is gone can be
+// renders now, or else what was rendered last. An Application whose source is gone can be
 // deleted all the same, without its hooks.
 func (a *applicationRun) deletionHooks(ctx context.Context) []*unstructured.Unstructured {
 	if err := a.model(ctx, nil); err != nil {
 		return nil
 	}
-	if a.target == nil {
-		t, err := a.find(ctx, nil)
-		if err != nil {
-			a.event(a.object, "Warning", "HooksSkipped", "deleting without hooks: "+explain(err))
-			return nil
-		}
-		a.target = t
+	switch t, err := a.find(ctx, nil); {
+	case err == nil:
+		a.target = t // a hook that was put right since is run as it is now
+	case a.target == nil:
+		a.event(a.object, "Warning", "HooksSkipped", "deleting without hooks: "+explain(err))
+		return nil
 	}
 	return copies(a.target.objects)
 }

@@ -135,7 +135,6 @@ func applicationOptions(app *argo.Application, refused *SpecError) deploy.Option
 	o := deploy.Options{
 		Namespace:        app.Spec.Destination.Namespace,
 		WaitBetweenWaves: true,
-		Confirmed:        app.Annotations[annotationApproved] != "",
 	}
 	for _, i := range app.Spec.IgnoreDifferences {
 		o.IgnoreDifferences = append(o.IgnoreDifferences, deploy.IgnoreDifference{
@@ -178,6 +177,10 @@ func applySyncOptions(o *deploy.Options, list []string, path string, refused *Sp
 		}
 		on, err := strconv.ParseBool(value)
 		switch flag := flags[name]; {
+		case name == "Prune" && (err == nil || value == "confirm"):
+			o.KeepOnPrune, o.ConfirmPrune = value == "false", value == "confirm"
+		case name == "Delete" && (err == nil || value == "confirm"):
+			o.KeepOnDelete, o.ConfirmDelete = value == "false", value == "confirm"
 		case name == "PrunePropagationPolicy" && (value == "foreground" || value == "background" || value == "orphan"):
 			o.PropagationPolicy = value
 		case err != nil:
@@ -186,8 +189,6 @@ func applySyncOptions(o *deploy.Options, list []string, path string, refused *Sp
 			*flag = on
 		case name == "Validate":
 			o.SkipValidate = !on
-		case name == "Prune":
-			o.Prune = o.Prune && on
 		case name == "ServerSideApply", name == "ClientSideApplyMigration":
 			// We always apply on the server's side and always migrate.
 		default:

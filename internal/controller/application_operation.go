@@ -23,6 +23,10 @@ import (
 // will be tried again.
 func (a *applicationRun) finish(ctx context.Context, t *target, op argo.Operation, outcome *deploy.Outcome, err error) (reconcile.Result, error) {
 	state := a.status.OperationState
+	var waiting *deploy.UnconfirmedError
+	if errors.As(err, &waiting) {
+		return a.waitForConfirmation(ctx, t, op, outcome, waiting)
+	}
 	state.SyncResult, state.FinishedAt = a.syncResult(t, outcome), now()
 	selective := len(op.Sync.Resources) > 0
 	if !op.Sync.DryRun {
@@ -30,6 +34,8 @@ func (a *applicationRun) finish(ctx context.Context, t *target, op argo.Operatio
 	}
 	a.stats.sync(err)
 	switch {
+	case errors.Is(err, deploy.ErrSuperseded) && a.terminated(ctx):
+		a.completeOperation(argo.OperationFailed, "the operation was terminated")
 	case errors.Is(err, deploy.ErrSuperseded):
 		a.completeOperation(argo.OperationFailed, "superseded by a newer revision")
 		a.why |= sourceMoved

@@ -309,9 +309,16 @@ func (a *applicationRun) syncResult(t *target, outcome *deploy.Outcome) *argo.Sy
 		if o.Err != nil {
 			message = explain(o.Err)
 		}
+		phase := argo.OperationPhase("")
+		if o.Hook != "" && o.Action != deploy.Skipped {
+			phase = argo.OperationSucceeded
+			if o.Err != nil {
+				phase = argo.OperationFailed
+			}
+		}
 		r.Resources = append(r.Resources, argo.ResourceResult{
 			Group: o.Ref.Group, Version: o.Ref.Version, Kind: o.Ref.Kind, Namespace: o.Ref.Namespace, Name: o.Ref.Name,
-			Status: codes[o.Action], Message: message, HookType: o.Hook,
+			Status: codes[o.Action], Message: message, HookType: o.Hook, HookPhase: phase,
 		})
 	}
 	return r

@@ -24,7 +24,7 @@ func (a *applicationRun) advance(ctx context.Context, t *target) (reconcile.Resu
 	a.noteTarget(t)
 	switch {
 	case a.app.Operation != nil:
-		return a.operate(ctx, *a.app.Operation)
+		return a.operate(ctx, a.current(*a.app.Operation))
 	case a.deployed == t.digest && a.refreshed == "":
 		return a.observe(ctx)
 	case a.surelyNew(t):
@@ -86,14 +86,7 @@ func (a *applicationRun) attempted(t *target) bool {
 	if s == nil || !s.Phase.Completed() || s.SyncResult == nil {
 		return false
 	}
-	r := s.SyncResult
-	if digest([]any{r.Source, r.Sources}) != digest([]any{a.sourceOf(), a.app.Spec.Sources}) {
-		return false
-	}
-	if len(a.app.Spec.Sources) > 0 {
-		return slices.Equal(r.Revisions, t.commits())
-	}
-	return r.Revision == t.revision()
+	return a.of(s.SyncResult, t)
 }
 
 // sourceOf is the only source, or an empty one.
@@ -247,6 +240,11 @@ func now() *metav1.Time { t := metav1.Now(); return &t }
 // operate does what the operation says. Before it begins the status says so,
 // so that it is found and finished should the process die.
 func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconcile.Result, error) {
+	if s := a.status.OperationState; s != nil && s.Phase == argo.OperationTerminating {
+		a.completeOperation(argo.OperationFailed, "the operation was terminated")
+		s.FinishedAt, a.deployed = now(), ""
+		return a.end(ctx)
+	}
 	state, wait := a.resume(op)
 	if wait > 0 {
 		a.condition(argo.ConditionSyncError, state.Message)
@@ -259,12 +257,16 @@ func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconc
 		a.condition(argo.ConditionSyncError, explain(err))
 		return a.end(ctx)
 	}
-	if state.Phase != argo.OperationRunning || state.FinishedAt != nil || a.status.OperationState != state {
+	if a.status.OperationState != state || state.FinishedAt != nil || !a.began(t) {
 		if err := a.begin(ctx, t, op, state); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
+	options.Confirmed = approved(a.app, state.StartedAt.Time)
 	plan := a.plan(t, options)
+	if !options.DryRun {
+		plan.Hooks = a.hookLog(t, state)
+	}
 	for _, r := range op.Sync.Resources {
 		plan.Only = append(plan.Only, core.ObjectRef{Group: r.Group, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name})
 	}
@@ -275,6 +277,15 @@ func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconc
 		return reconcile.Result{}, ctx.Err()
 	}
 	return a.finish(ctx, t, op, outcome, err)
+}
+
+// current is the operation as the policy would have it now, where the policy
+// asked for it: what waits for a confirmation may wait for long.
+func (a *applicationRun) current(op argo.Operation) argo.Operation {
+	if a.automation() == nil || !op.InitiatedBy.Automated || op.Sync == nil || len(op.Sync.Resources) > 0 {
+		return op
+	}
+	return a.automatedOperation(nil)
 }
 
 // automatedOperation is a sync that the policy asks for.
@@ -361,7 +372,10 @@ func (e *autoSyncError) Hint() string { return "pin it: fairway app pin NAME --r
 
 // begin writes that the operation runs, and what it is going to apply.
 func (a *applicationRun) begin(ctx context.Context, t *target, op argo.Operation, state *argo.OperationState) error {
-	state.FinishedAt = nil
+	if state.RetryCount == 0 {
+		state.StartedAt = metav1.NewTime(a.now)
+	}
+	state.Phase, state.FinishedAt, state.SyncResult = argo.OperationRunning, nil, a.syncResult(t, &deploy.Outcome{})
 	if !op.Sync.DryRun {
 		for _, ref := range a.planned(t.objects, a.delivery.options.Namespace, inventoryOf(a.status.Resources)) {
 			a.status.Resources = append(a.status.Resources, carry(nil, ref, argo.SyncOutOfSync))

@@ -16,6 +16,12 @@ import (
 // write writes the status, where it has changed.
 func (a *applicationRun) write(ctx context.Context) error { return a.writeOperation(ctx, nil) }
 
+// writeProgress writes what a running operation has come to.
+func (a *applicationRun) writeProgress(ctx context.Context) error {
+	op := a.status.OperationState.Operation
+	return a.writeOperation(ctx, &op)
+}
+
 // writeOperation writes the status and, with begun, that this operation runs.
 // Where the object was changed meanwhile its spec is left as it is now: the
 // event of that change wakes us again.
@@ -47,6 +53,9 @@ func (a *applicationRun) writeOperation(ctx context.Context, begun *argo.Operati
 				return nil
 			}
 			return fmt.Errorf("read %s again: %w", a.delivery.owner, err)
+		}
+		if begun != nil && operationPhase(fresh) == argo.OperationTerminating {
+			return nil // the operation sees it at its next safe point, and ends
 		}
 		a.object = fresh
 	}

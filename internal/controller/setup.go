@@ -160,7 +160,15 @@ func userChanged(old, now client.Object) bool {
 	return !apiequality.Semantic.DeepEqual(a.Object["spec"], b.Object["spec"]) ||
 		!apiequality.Semantic.DeepEqual(a.Object["operation"], b.Object["operation"]) ||
 		!apiequality.Semantic.DeepEqual(a.GetAnnotations(), b.GetAnnotations()) ||
+		operationPhase(a) != operationPhase(b) && operationPhase(b) == argo.OperationTerminating ||
 		a.GetUID() != b.GetUID() || (a.GetDeletionTimestamp() == nil) != (b.GetDeletionTimestamp() == nil)
+}
+
+// operationPhase is that of the Application's operation. It is ours to write,
+// but for one value, with which people end an operation.
+func operationPhase(u *unstructured.Unstructured) argo.OperationPhase {
+	phase, _, _ := unstructured.NestedString(u.Object, "status", "operationState", "phase")
+	return argo.OperationPhase(phase)
 }
 
 // changed wakes the object because its spec has changed.

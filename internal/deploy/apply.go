@@ -36,6 +36,9 @@ type run struct {
 	order     []core.ObjectRef
 	done      map[*item]bool
 	touched   bool
+	// unconfirmed are the objects whose prune has to be confirmed first. All
+	// else goes on until the sync would be taken for done.
+	unconfirmed []core.ObjectRef
 }
 
 func (r *run) apply(ctx context.Context) error {
@@ -73,7 +76,8 @@ func (r *run) apply(ctx context.Context) error {
 	r.steps = steps(pre, extras)
 	err = r.all(ctx)
 	r.count(err)
-	if err != nil && r.touched && !errors.Is(err, ErrSuperseded) && ctx.Err() == nil {
+	var waiting *UnconfirmedError
+	if err != nil && r.touched && !errors.Is(err, ErrSuperseded) && !errors.As(err, &waiting) && ctx.Err() == nil {
 		r.failHooks(ctx, failures)
 	}
 	r.skipRest()
@@ -161,6 +165,9 @@ func (r *run) all(ctx context.Context) error {
 		if r.superseded() {
 			return ErrSuperseded
 		}
+		if s.phase == phasePostSync && len(r.unconfirmed) > 0 {
+			return &UnconfirmedError{What: "pruning", Objects: r.unconfirmed}
+		}
 		if err := r.prunes(ctx, s); err != nil {
 			return err
 		}
@@ -176,6 +183,9 @@ func (r *run) all(ctx context.Context) error {
 		if err := r.settleStep(ctx, s, last); err != nil {
 			return err
 		}
+	}
+	if len(r.unconfirmed) > 0 {
+		return &UnconfirmedError{What: "pruning", Objects: r.unconfirmed}
 	}
 	if r.plan.Options.WaitAtEnd && !r.plan.Options.DryRun {
 		return r.waitAtEnd(ctx)
@@ -198,6 +208,9 @@ func (r *run) prunes(ctx context.Context, s *step) error {
 			if !r.plan.Options.DryRun {
 				r.drop(x.ref)
 			}
+		}
+		if x.unconfirmed && !r.plan.Options.DryRun {
+			r.unconfirmed = append(r.unconfirmed, x.ref)
 		}
 		if x.live != nil || x.err != nil {
 			r.report(x.result())

@@ -19,7 +19,11 @@ func (c *Cluster) Delete(ctx context.Context, d Deletion) (*Outcome, error) {
 	start := time.Now()
 	plan := Plan{
 		Owner: d.Owner, Inventory: d.Inventory,
-		Options: Options{Prune: true, Namespace: d.Namespace, PropagationPolicy: d.Propagation, Confirmed: d.Confirmed},
+		Options: Options{
+			Prune: true, Namespace: d.Options.Namespace, PropagationPolicy: d.Propagation,
+			KeepOnDelete: d.Options.KeepOnDelete, ConfirmDelete: d.Options.ConfirmDelete, Confirmed: d.Options.Confirmed,
+		},
+		Hooks: d.Log,
 	}
 	r := &run{Cluster: c, plan: plan, start: start, inventory: map[core.ObjectRef]core.ObjectRef{}}
 	for _, ref := range d.Inventory {
@@ -36,33 +40,43 @@ func (r *run) delete(ctx context.Context, d Deletion) error {
 	if err != nil {
 		return r.refuse(err)
 	}
-	if err := r.hooks(ctx, before); err != nil {
-		return err
-	}
 	r.pre = &prepared{plan: r.plan, all: map[core.ObjectRef]bool{}}
 	list := r.extras(ctx, r.pre)
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
 	for _, x := range list {
 		// What a prune does not delete is deleted with its delivery, and the
 		// other way round.
 		if x.keep != "" && (x.settings.keep || x.settings.confirmPrune) && r.plan.Owner.Dialect == core.ArgoCD {
-			x.keep = ""
+			x.keep, x.unconfirmed = "", false
 		}
 		switch {
 		case x.settings.keepOnDelete:
 			x.keep, x.forget = "kept (Delete=false)", true
-		case x.settings.confirmDelete && !d.Confirmed:
-			x.keep = "waits for its deletion to be confirmed (Delete=confirm)"
+		case x.settings.confirmDelete && !d.Options.Confirmed:
+			r.unconfirmed = append(r.unconfirmed, x.ref)
 		}
+	}
+	if len(r.unconfirmed) > 0 {
+		return &UnconfirmedError{What: "deletion", Objects: r.unconfirmed}
+	}
+	if err := r.hooks(ctx, before); err != nil {
+		return err
 	}
 	if err := r.waves(ctx, d, list); err != nil {
 		return err
 	}
+	if err := r.hooks(ctx, after); err != nil {
+		return err
+	}
+	// Last, because until then they are what tells that they have run.
 	for _, it := range leftovers {
 		if err := r.removeLeftover(ctx, it); err != nil {
 			return err
 		}
 	}
-	return r.hooks(ctx, after)
+	return nil
 }
 
 // waves deletes the last wave first, and in it the last kind.
@@ -148,8 +162,11 @@ func (r *run) deletionHooks(d Deletion) (before, after, leftovers []*item, err e
 		if it.settings, err = settingsOf(d.Owner, obj, Options{}); err != nil {
 			return nil, nil, nil, &PlanError{Objects: []*ObjectError{{Ref: it.ref, Op: "run hook", Reason: Unsupported, Err: err}}}
 		}
-		r.trackHook(it, d.Owner, d.Namespace)
-		leftovers = append(leftovers, it)
+		r.trackHook(it, d.Owner, d.Options.Namespace)
+		if !slices.Contains(h.phases, phasePostDelete) {
+			// What ran last stays to be looked at, unless its policy says otherwise.
+			leftovers = append(leftovers, it)
+		}
 		for _, p := range h.phases {
 			one := *it
 			one.phase = p

@@ -55,6 +55,8 @@ type Plan struct {
 	Known func(core.ObjectRef) (mark.Seen, bool)
 	// Revision names what is applied, for the names of generated hooks.
 	Revision string
+	// Hooks, if set, is how a resumed apply knows which hooks have run.
+	Hooks *HookLog
 	// Progress, if set, is called from Apply's goroutine for each object done.
 	Progress func(ObjectResult)
 	// Superseded, if set, is asked at each safe point; true ends the apply
@@ -73,7 +75,11 @@ type Options struct {
 	CreateNamespace                       bool
 	NamespaceLabels, NamespaceAnnotations map[string]string
 	Prune, PruneLast, AllowEmpty          bool
-	PropagationPolicy                     string // foreground (default), background, orphan
+	// These are for objects that say nothing of it themselves: Prune=false,
+	// Delete=false, Prune=confirm and Delete=confirm.
+	KeepOnPrune, KeepOnDelete   bool
+	ConfirmPrune, ConfirmDelete bool
+	PropagationPolicy           string // foreground (default), background, orphan
 	// Validate false skips the API server's schema validation.
 	SkipValidate                bool
 	SkipDryRunOnMissingResource bool
@@ -203,10 +209,13 @@ type Deletion struct {
 	// are PreDelete and PostDelete hooks are run. A PreDelete hook that fails
 	// ends the deletion before anything was deleted.
 	Hooks []*unstructured.Unstructured
-	// Namespace is for hooks that name none.
-	Namespace string
-	// Confirmed is as in Options.
-	Confirmed bool
+	// Log is how a deletion that is tried again knows which hooks have run.
+	Log *HookLog
+	// Options are the delivery's, of which those of a deletion are heeded:
+	// Namespace (for hooks that name none), KeepOnDelete, ConfirmDelete and
+	// Confirmed. Where a confirmation is missing nothing is deleted, no hook is
+	// run, and the error is an *UnconfirmedError.
+	Options Options
 	// Wait until the objects are gone; 0 does not wait.
 	Wait time.Duration
 }

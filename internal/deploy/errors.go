@@ -255,3 +255,24 @@ func (e *EmptyPlanError) Error() string {
 func (e *EmptyPlanError) Hint() string {
 	return "if that is what you want, set syncPolicy.automated.allowEmpty, or sync by hand with prune"
 }
+
+// UnconfirmedError says that objects wait for somebody to confirm their end.
+// All that does not wait for that was done.
+type UnconfirmedError struct {
+	What    string // "pruning" or "deletion"
+	Objects []core.ObjectRef
+}
+
+// Error has Argo CD's words.
+func (e *UnconfirmedError) Error() string {
+	msg := fmt.Sprintf("waiting for %s confirmation of %s", e.What, e.Objects[0])
+	if n := len(e.Objects) - 1; n > 0 {
+		msg += fmt.Sprintf(" and %d more", n)
+	}
+	return msg
+}
+
+// Hint says how to confirm.
+func (e *UnconfirmedError) Hint() string {
+	return "to confirm, set the annotation argocd.argoproj.io/deletion-approved of the Application to the present time, as in 2026-01-31T12:00:00Z"
+}

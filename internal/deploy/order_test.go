@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -76,7 +77,11 @@ func TestPruneSettings(t *testing.T) {
 		t.Fatalf("an empty plan: %v", err)
 	}
 	p.Objects = all[4:]
-	out = b.apply(p)
+	out, err = b.deployer.Apply(t.Context(), p)
+	var waiting *deploy.UnconfirmedError
+	if !errors.As(err, &waiting) || len(waiting.Objects) != 1 || waiting.Objects[0].Name != "asked" {
+		t.Errorf("what is not confirmed: %v", err)
+	}
 	expect(t, "prune", actions(out), "prune-skipped ConfigMap kept", "prune-skipped ConfigMap asked", "unchanged ConfigMap stays", "pruned ConfigMap last")
 	if b.live("ConfigMap", "stolen") == nil {
 		t.Error("what another tracks was pruned")
@@ -226,13 +231,45 @@ func TestDelete(t *testing.T) {
 	if len(out.Inventory) != 4 || b.live("Job", "last-words") != nil {
 		t.Fatalf("applied %v", actions(out))
 	}
-	gone, err := b.deployer.Delete(t.Context(), deploy.Deletion{Owner: owner, Inventory: out.Inventory, Hooks: objects(t, hooks), Namespace: b.namespace, Wait: waitLimit})
+	gone, err := b.deployer.Delete(t.Context(), deploy.Deletion{Owner: owner, Inventory: out.Inventory, Hooks: objects(t, hooks), Options: deploy.Options{Namespace: b.namespace}, Wait: waitLimit})
 	if err != nil {
 		t.Fatal(err)
 	}
 	expect(t, "deletion", actions(gone), "created Job last-words", "pruned ConfigMap second", "pruned ConfigMap no-prune", "prune-skipped ConfigMap kept", "pruned ConfigMap first")
 	if len(gone.Inventory) != 0 || b.live("ConfigMap", "kept") == nil || b.live("ConfigMap", "first") != nil {
 		t.Errorf("inventory is %v", gone.Inventory)
+	}
+}
+
+// TestHookLog: an apply that is resumed waits for the hook that it had begun,
+// and runs none again that is done; another operation makes its own.
+func TestHookLog(t *testing.T) {
+	b := newBench(t)
+	p := b.plan(application("a"), job("once", "argocd.argoproj.io/hook: PreSync")+"\n---\n"+configMap("m", "x"))
+	p.Hooks = &deploy.HookLog{Operation: "first"}
+	b.apply(p)
+	made := b.live("Job", "once").GetUID()
+	b.apply(p)
+	if got := b.live("Job", "once").GetUID(); got != made {
+		t.Error("the same operation has made its hook twice")
+	}
+	var noted []deploy.HookRun
+	p.Hooks = &deploy.HookLog{Operation: "second", Note: func(_ context.Context, r deploy.HookRun) error {
+		noted = append(noted, r)
+		return nil
+	}}
+	b.apply(p)
+	if got := b.live("Job", "once").GetUID(); got == made {
+		t.Error("another operation has not made the hook anew")
+	}
+	if len(noted) != 1 || noted[0].Ref.Name != "once" || noted[0].Phase != "PreSync" {
+		t.Fatalf("noted %v", noted)
+	}
+	p.Hooks = &deploy.HookLog{Operation: "third", Done: map[deploy.HookRun]bool{noted[0]: true}}
+	made = b.live("Job", "once").GetUID()
+	b.apply(p)
+	if got := b.live("Job", "once").GetUID(); got != made {
+		t.Error("a hook that is done was made again")
 	}
 }
 

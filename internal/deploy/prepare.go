@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -186,7 +185,7 @@ func (c *Cluster) hookItems(p Plan, it *item) []*item {
 		copied.phase = ph
 		copied.obj = it.obj.DeepCopy()
 		if name := copied.obj.GetName(); name == "" {
-			copied.obj.SetName(fmt.Sprintf("%s%.7s-%s-%d", copied.obj.GetGenerateName(), p.Revision, strings.ToLower(string(ph)), time.Now().Unix()))
+			copied.obj.SetName(fmt.Sprintf("%s%.7s-%s-%d", copied.obj.GetGenerateName(), p.Revision, strings.ToLower(string(ph)), p.Hooks.started().Unix()))
 			copied.obj.SetGenerateName("")
 			copied.ref = refOf(copied.obj)
 		}

@@ -19,6 +19,8 @@ type extra struct {
 	settings settings
 	// keep says why it is not to be pruned; "" prunes it.
 	keep string
+	// unconfirmed: it is kept only until somebody confirms its end.
+	unconfirmed bool
 	// forget: it is no longer the owner's business.
 	forget bool
 	err    *ObjectError
@@ -77,7 +79,7 @@ func (c *Cluster) examineExtra(ctx context.Context, p Plan, x *extra) error {
 	case !p.Options.Prune:
 		x.keep = "ignored (requires pruning)"
 	case s.confirmPrune && !p.Options.Confirmed:
-		x.keep = "waits for its prune to be confirmed (Prune=confirm)"
+		x.keep, x.unconfirmed = "waits for its prune to be confirmed (Prune=confirm)", true
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ func settingsOf(owner core.Owner, obj *unstructured.Unstructured, o Options) (se
 	s := settings{
 		pruneLast: o.PruneLast, replace: o.Replace, force: o.Force,
 		skipValidate: o.SkipValidate, skipDryRunMissing: o.SkipDryRunOnMissingResource,
+		keep: o.KeepOnPrune, keepOnDelete: o.KeepOnDelete,
+		confirmPrune: o.ConfirmPrune, confirmDelete: o.ConfirmDelete,
 	}
 	if owner.Dialect == core.Flux {
 		return s, s.readFlux(obj)
@@ -98,15 +100,11 @@ func (s *settings) syncOption(opt string) error {
 		return nil
 	}
 	switch opt {
-	case "Prune=true", "Delete=true":
-	case "Prune=false":
-		s.keep = true
-	case "Prune=confirm":
-		s.confirmPrune = true
-	case "Delete=false":
-		s.keepOnDelete = true
-	case "Delete=confirm":
-		s.confirmDelete = true
+	case "Prune=true", "Prune=false", "Prune=confirm":
+		// The object's own word wins over the delivery's.
+		s.keep, s.confirmPrune = value == "false", value == "confirm"
+	case "Delete=true", "Delete=false", "Delete=confirm":
+		s.keepOnDelete, s.confirmDelete = value == "false", value == "confirm"
 	case "Validate=true", "Validate=false":
 		s.skipValidate = !on
 	case "ServerSideApply=true", "ServerSideApply=false",

@@ -24,8 +24,9 @@ type awaited struct {
 	version uint64
 	// labelled: it has our label, so that one watch serves all of its kind.
 	labelled bool
-	// goneIsDone: a Job that is deleted once it is done.
-	goneIsDone bool
+	// goneIsDone: a Job that is deleted once it is done. goneFails: a hook,
+	// which nobody makes again.
+	goneIsDone, goneFails bool
 }
 
 func awaitedOf(live *unstructured.Unstructured) awaited {
@@ -70,7 +71,7 @@ func (c *Cluster) await(ctx context.Context, d core.Dialect, list []awaited, sup
 		return err
 	}
 	for scope, members := range scopes {
-		s := &healthSink{board: b, members: members, list: list, health: func(o *unstructured.Unstructured) (core.Health, string) { return c.health(d, o) }}
+		s := &healthSink{board: b, members: members, list: list, seen: map[int]bool{}, health: func(o *unstructured.Unstructured) (core.Health, string) { return c.health(d, o) }}
 		following.Go(func() { kube.Follow(ctx, c.client, scope, s) })
 	}
 	// Asking whether there is something newer costs nothing and comes without
@@ -148,6 +149,9 @@ type healthSink struct {
 	members map[kube.Key]int
 	list    []awaited
 	health  func(*unstructured.Unstructured) (core.Health, string)
+	// seen are the members that have been there: a first list may be older
+	// than they are.
+	seen map[int]bool
 }
 
 type healthSeen struct {
@@ -167,6 +171,7 @@ func (s *healthSink) Project(obj *unstructured.Unstructured) healthSeen {
 func (s *healthSink) Set(key kube.Key, p healthSeen) {
 	i, ok := s.members[key]
 	if ok && (p.version >= s.list[i].version || p.version == 0) {
+		s.seen[i] = true
 		s.board.set(i, p.health, p.message)
 	}
 }
@@ -177,6 +182,8 @@ func (s *healthSink) Delete(key kube.Key) {
 	case !ok:
 	case s.list[i].goneIsDone:
 		s.board.set(i, core.Healthy, "done and deleted")
+	case s.list[i].goneFails && s.seen[i]:
+		s.board.set(i, core.Degraded, "was deleted before it was done")
 	default:
 		s.board.set(i, core.Missing, "is not there")
 	}
