@@ -22,8 +22,11 @@ import (
 type deployedRow struct {
 	ID       int64     `json:"id"`
 	Date     time.Time `json:"date"`
-	Revision string    `json:"revision"`
-	By       string    `json:"by,omitempty"`
+	// Revision is the commit; of several sources one for each, with commas
+	// between.
+	Revision string           `json:"revision"`
+	By       string           `json:"by,omitempty"`
+	Sources  []deployedSource `json:"sources,omitempty"`
 }
 
 func newAppHistoryCommand(o *appOptions) *cobra.Command {
@@ -52,9 +55,9 @@ func runAppHistory(ctx context.Context, o *appOptions, name, output string, out 
 	}
 	rows := historyOf(obj)
 	return printData(out, output, rows, func(t *tabwriter.Writer) {
-		fmt.Fprintln(t, "ID\tDATE\tREVISION\tBY")
+		fmt.Fprintln(t, "ID\tDATE\tREVISION\tBY\tSOURCE")
 		for _, r := range rows {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", r.ID, r.Date.Local().Format(time.DateTime), r.Revision, r.By)
+			r.print(t)
 		}
 	})
 }
@@ -72,6 +75,7 @@ func historyOf(obj client.Object) []deployedRow {
 			if r.Revision == "" {
 				r.Revision = strings.Join(h.Revisions, ",")
 			}
+			r.Sources = deployedSources(h)
 			rows = append(rows, r)
 		}
 	case *kustomizev1.Kustomization:
@@ -92,9 +96,10 @@ func newAppRollbackCommand(o *appOptions) *cobra.Command {
 entry of the history with that ID or revision.
 
 A forward commit in your name restores exactly the files that the application
-read then, and is brought out as any commit is. Where you may not push, or the
-repository is not on this server, the application is pinned to the revision, and
-what is still to be done in Git is said.`,
+read then, in each repository that it reads, and is brought out as any commit
+is. Where you may not push, the repository is not on this server, or it is a
+chart of a registry, the application is pinned to what was good, and what is
+still to be done is said.`,
 		Example: "  fairway app rollback web-app\n  fairway app rollback web-app 3 --reason 'checkout is broken'",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -128,17 +133,7 @@ func runAppRollback(ctx context.Context, o *appOptions, name string, asked contr
 		return fmt.Errorf("rolling %s back: %w", name, err)
 	}
 	return printData(out, output, result, func(t *tabwriter.Writer) {
-		switch {
-		case result.Pinned:
-			fmt.Fprintf(t, "%s is pinned to %s\nstill to do: %s\n", name, shortCommit(result.Revision), result.ToDo)
-		case result.Commit == "":
-			fmt.Fprintf(t, "%s reads in %s what it read at %s: nothing to restore\n", name, result.Branch, shortCommit(result.Revision))
-		default:
-			fmt.Fprintf(t, "commit %s on %s restores what %s read at %s:\n", shortCommit(result.Commit), result.Branch, name, shortCommit(result.Revision))
-			for _, path := range result.Changed {
-				fmt.Fprintf(t, "  %s\n", path)
-			}
-		}
+		printRollback(t, name, result)
 	})
 }
 
@@ -153,7 +148,7 @@ func newAppPinCommand(o *appOptions) *cobra.Command {
 			return runAppPin(cmd.Context(), o, args[0], revision, reason, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVar(&revision, "revision", "", "the revision (default: the one that is deployed)")
+	cmd.Flags().StringVar(&revision, "revision", "", "the revision (default: the one that is deployed); of several sources one for each, with commas between")
 	cmd.Flags().StringVar(&reason, "reason", "", "why")
 	return cmd
 }
@@ -179,11 +174,12 @@ func runAppPin(ctx context.Context, o *appOptions, name, revision, reason string
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s is pinned to %s\n", name, shortCommit(revision))
+	fmt.Fprintf(out, "%s is pinned to %s\n", name, shortCommits(revision))
 	return nil
 }
 
-// currentRevision is the commit that was deployed last.
+// currentRevision is the commit that was deployed last; of several sources one
+// for each, with commas between.
 func currentRevision(obj client.Object) string {
 	if k, ok := obj.(*kustomizev1.Kustomization); ok {
 		_, commit, _ := strings.Cut(k.Status.LastAppliedRevision, ":")
@@ -193,8 +189,7 @@ func currentRevision(obj client.Object) string {
 	if len(history) == 0 {
 		return ""
 	}
-	commit, _, _ := strings.Cut(history[len(history)-1].Revision, ",")
-	return commit
+	return history[len(history)-1].Revision
 }
 
 func newAppUnpinCommand(o *appOptions) *cobra.Command {

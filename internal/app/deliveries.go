@@ -170,7 +170,7 @@ func applicationSummary(app *argoproj.Application) web.Delivery {
 		Kind: argoproj.ApplicationKind, Namespace: app.Namespace, Name: app.Name,
 		Source: source.RepoURL, Path: source.Path + source.Chart, Target: app.Spec.Destination.Namespace,
 		Sync: string(app.Status.Sync.Status), Health: app.Status.Health.Status,
-		Revision: short(app.Status.Sync.Revision), Pinned: short(app.Annotations[annotationPinned]),
+		Revision: shortAll(revisionsOf(app.Status.Sync.Revision, app.Status.Sync.Revisions)), Pinned: shortAll(app.Annotations[annotationPinned]),
 	}
 	var messages []string
 	for _, c := range app.Status.Conditions {
@@ -204,7 +204,7 @@ func applicationDetail(app *argoproj.Application) *web.Delivery {
 		if h.InitiatedBy.Automated {
 			by = "automated"
 		}
-		d.History = append(d.History, web.Deployed{ID: h.ID, Revision: h.Revision, At: h.DeployedAt.Time, By: by})
+		d.History = append(d.History, web.Deployed{ID: h.ID, Revision: revisionsOf(h.Revision, h.Revisions), At: h.DeployedAt.Time, By: by})
 	}
 	return &d
 }
@@ -252,8 +252,29 @@ func kustomizationDetail(k *kustomizev1.Kustomization) *web.Delivery {
 	return &d
 }
 
-// short is a commit as people write it.
+// revisionsOf are the revisions of all sources, with commas between, as a pin
+// has them.
+func revisionsOf(single string, several []string) string {
+	if len(several) == 0 {
+		return single
+	}
+	return strings.Join(several, ",")
+}
+
+// shortAll shortens each of several revisions.
+func shortAll(revisions string) string {
+	list := strings.Split(revisions, ",")
+	for i := range list {
+		list[i] = short(list[i])
+	}
+	return strings.Join(list, ",")
+}
+
+// short is a commit as people write it, or the digest of a chart.
 func short(commit string) string {
+	if digest, ok := strings.CutPrefix(commit, "sha256:"); ok && len(digest) > 12 {
+		return digest[:7]
+	}
 	if len(commit) > 12 && !strings.Contains(commit, ":") {
 		return commit[:7]
 	}
