@@ -112,14 +112,18 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 	st.client = client
 	group, installing := errgroup.WithContext(ctx)
 	group.Go(func() error { return installKinds(installing, st.config) })
-	group.Go(func() error { return identity.EnsureRoles(installing, client) })
+	group.Go(func() error {
+		if err := identity.EnsureRoles(installing, client); err != nil {
+			return err
+		}
+		return identity.EnsureReaders(installing, client, controlNamespaces()...)
+	})
 	group.Go(func() (err error) {
 		st.operator, err = identity.EnsureOperator(installing, client, operatorTTL)
 		return err
 	})
 	if st.cluster.embedded {
-		// The namespaces in which people's files put their objects.
-		for _, name := range []string{"argocd", "flux-system"} {
+		for _, name := range controlNamespaces() {
 			group.Go(func() error { return ensureNamespace(installing, client, name) })
 		}
 	}
@@ -131,6 +135,10 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 	})
 	return s.inst.writeKubeconfig(st.config, st.operator.Value)
 }
+
+// controlNamespaces are those in which people's files put the objects that
+// deliver: Argo CD's and Flux' own.
+func controlNamespaces() []string { return []string{"argocd", "flux-system"} }
 
 func installKinds(ctx context.Context, config *rest.Config) error {
 	outcomes, err := api.Install(ctx, config)

@@ -54,7 +54,7 @@ func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
 
 func (s *stages) forController(st *stores) controller.Stages {
 	return controller.Stages{
-		Sources: s.sources, Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher,
+		Sources: controller.Guard(s.sources, st.access), Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher,
 		Commits: s.commits, Access: st.access,
 	}
 }

@@ -33,7 +33,7 @@ func applicationSource(app *argo.Application, s argo.ApplicationSource, at strin
 	}
 	out := source{
 		name: strings.TrimPrefix(s.Ref, "$"),
-		from: SourceRequest{URL: s.RepoURL, Chart: s.Chart, Ref: SourceRef{Revision: s.TargetRevision}},
+		from: SourceRequest{Namespace: app.Namespace, URL: s.RepoURL, Chart: s.Chart, Ref: SourceRef{Revision: s.TargetRevision}},
 	}
 	if s.Path == "" && s.Chart == "" {
 		return out

@@ -34,6 +34,10 @@ var unsupportedGitRepository = map[string]string{
 	"spec.accessFrom":         "access rules are not supported",
 }
 
+// reasonAccessDenied is Flux' reason for a reference that is not permitted
+// (fluxcd/pkg/apis/acl).
+const reasonAccessDenied = "AccessDenied"
+
 // artifact is a GitRepository as Kustomizations read it.
 type artifact struct {
 	snapshot core.Snapshot
@@ -76,10 +80,15 @@ func (r *gitRepositories) store(key types.NamespacedName, a artifact) {
 	}
 }
 
-func (r *gitRepositories) forget(key types.NamespacedName) {
+// withdraw takes the artifact from who reads it.
+func (r *gitRepositories) withdraw(key types.NamespacedName) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	delete(r.artifacts, key)
-	r.mu.Unlock()
+}
+
+func (r *gitRepositories) forget(key types.NamespacedName) {
+	r.withdraw(key)
 	r.memories.forget(key)
 	r.bySource.set(key)
 	r.kustoms.sourceChanged(key)
@@ -141,7 +150,7 @@ func (g *gitRepositoryRun) reconcile(ctx context.Context) (reconcile.Result, err
 // says so in the status: in this order, because somebody waits for the first.
 func (g *gitRepositoryRun) resolveNow(ctx context.Context) (reconcile.Result, error) {
 	asked := g.meta.Annotations[flux.AnnotationReconcile]
-	req := SourceRequest{URL: g.spec.URL, Ref: gitRef(g.spec.Reference)}
+	req := SourceRequest{Namespace: g.key.Namespace, URL: g.spec.URL, Ref: gitRef(g.spec.Reference)}
 	req.Fetch = g.why.has(timerFired|specChanged) || asked != g.status.LastHandledReconcileAt
 	if g.spec.SecretRef != nil {
 		auth, err := g.fluxAuth(ctx, types.NamespacedName{Namespace: g.key.Namespace, Name: g.spec.SecretRef.Name})
@@ -156,6 +165,11 @@ func (g *gitRepositoryRun) resolveNow(ctx context.Context) (reconcile.Result, er
 	if err != nil {
 		if ctx.Err() != nil {
 			return reconcile.Result{}, ctx.Err()
+		}
+		if errors.As(err, new(*RepositoryDeniedError)) {
+			// What was read before the permission was taken is not read on.
+			g.repos.withdraw(g.key)
+			return g.fail(ctx, false, reasonAccessDenied, err)
 		}
 		return g.fail(ctx, false, sourcev1.GitOperationFailedReason, err)
 	}

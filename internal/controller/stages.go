@@ -35,7 +35,9 @@ type Sources interface {
 
 // SourceRequest names a tree.
 type SourceRequest struct {
-	URL string
+	// Namespace is who asks: that of the Application or GitRepository.
+	Namespace string
+	URL       string
 	// Chart, where set, makes URL a Helm repository, and Ref.Revision the
 	// chart's version or a range.
 	Chart string

@@ -360,6 +360,17 @@ func testPeople(t *testing.T, c *testkit.Cluster) {
 		}
 	}
 	k, namespace := newAccess(t, c.Config, Options{}), c.Namespace(t)
+	if err := EnsureReaders(t.Context(), c.Client, namespace); err != nil {
+		t.Fatal(err)
+	}
+	deliveries := core.User{Name: "system:serviceaccount:" + namespace + ":default"}
+	read := action("get", core.ResourceRepositories, "default", "x")
+	testkit.Eventually(t, read.String(), func() error { return newAccess(t, c.Config, Options{}).Authorize(t.Context(), deliveries, read) })
+	for _, a := range []core.Action{action("update", core.ResourceRepositories, "default", "x"), action("get", core.ResourceImages, "default", "x")} {
+		if err := k.Authorize(t.Context(), deliveries, a); !errors.As(err, new(*core.ForbiddenError)) {
+			t.Errorf("deliveries: %s: %v", a, err)
+		}
+	}
 	jane := core.User{Name: "jane", Groups: []string{"developers"}}
 	_, err := c.Client.RbacV1().RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "developers"},

@@ -38,18 +38,21 @@ func clusterRoles() []clusterRole {
 		Resources: []string{"*"},
 		Verbs:     []string{"get", "list", "watch"},
 	}
+	// Not of images: a reader of another namespace's manifests need not have more.
+	read := []rbacv1.PolicyRule{{APIGroups: []string{core.Group}, Resources: []string{core.ResourceRepositories}, Verbs: []string{"get"}}}
 	view := []rbacv1.PolicyRule{ours("get", "list", "watch"), deliveries}
 	develop := slices.Concat(view, []rbacv1.PolicyRule{ours("create", "update", "patch")})
 	administer := slices.Concat(develop, []rbacv1.PolicyRule{ours("delete", "deletecollection")})
 	return []clusterRole{
+		{readerRole, nil, read},
 		{"fairway-viewer", []string{"view", "edit", "admin"}, view},
 		{"fairway-developer", []string{"edit", "admin"}, develop},
 		{"fairway-admin", []string{"admin"}, administer},
 	}
 }
 
-// EnsureRoles installs the ClusterRoles fairway-viewer, fairway-developer and
-// fairway-admin, and thereby gives the cluster's own view, edit and admin their
+// EnsureRoles installs the ClusterRoles fairway-reader, fairway-viewer,
+// fairway-developer and fairway-admin, and thereby gives the cluster's own view, edit and admin their
 // part in Fairway. It may be called any number of times.
 func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
 	for _, role := range clusterRoles() {
@@ -72,6 +75,26 @@ func applyClusterRole(ctx context.Context, client kubernetes.Interface, name str
 	_, err := client.RbacV1().ClusterRoles().Apply(ctx, role, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 	if err != nil {
 		return fmt.Errorf("applying ClusterRole %s: %w", name, err)
+	}
+	return nil
+}
+
+// readerRole may read repositories, and nothing else.
+const readerRole = "fairway-reader"
+
+// EnsureReaders lets the namespaces' deliveries read every repository: those
+// where whoever may write is trusted with the cluster anyway. It may be called
+// any number of times, and takes back what it gave to others.
+func EnsureReaders(ctx context.Context, client kubernetes.Interface, namespaces ...string) error {
+	const name = "fairway-deliveries"
+	binding := rbacac.ClusterRoleBinding(name).
+		WithRoleRef(rbacac.RoleRef().WithAPIGroup(rbacv1.GroupName).WithKind("ClusterRole").WithName(readerRole))
+	for _, namespace := range namespaces {
+		binding.WithSubjects(accountSubject(namespace, "default"))
+	}
+	_, err := client.RbacV1().ClusterRoleBindings().Apply(ctx, binding, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	if err != nil {
+		return fmt.Errorf("applying ClusterRoleBinding %s: %w", name, err)
 	}
 	return nil
 }

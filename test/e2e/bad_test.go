@@ -278,6 +278,7 @@ spec:
 // What is wrong with Flux' kinds is on their Ready condition.
 func TestBadKustomizations(t *testing.T) {
 	const ns = "bad-flux"
+	shared.permitReading(t, ns)
 	shared.repository(t, ns, map[string]string{
 		"good/a.yaml":              configMap("a", "good"),
 		"broken/b.yaml":            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n data: [\n",

@@ -97,6 +97,7 @@ func TestCorpus(t *testing.T) {
 	})
 	t.Run("flux", func(t *testing.T) {
 		shared.kubectl(t, "create", "namespace", "corpus-flux")
+		shared.permitReading(t, "corpus-flux")
 		shared.kubectl(t, "apply", "-n", "corpus-flux", "-f", filepath.Join(flux, "git-repository.yaml"), "-f", filepath.Join(flux, "kustomization.yaml"))
 		head, _, _ := strings.Cut(shared.git(t, dir, "ls-remote", "origin", "refs/heads/main"), "\t")
 		shared.want(t, "Applied revision: main@sha1:"+head,
