@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -78,7 +79,7 @@ func refuse(claim *corev1.PersistentVolumeClaim) error {
 	return nil
 }
 
-func (n Nodes) volume(name, node string, claim *corev1.PersistentVolumeClaim, reclaim corev1.PersistentVolumeReclaimPolicy) *corev1.PersistentVolume {
+func (n Nodes) volume(name, node string, claim *corev1.PersistentVolumeClaim, class *storagev1.StorageClass) *corev1.PersistentVolume {
 	filesystem := corev1.PersistentVolumeFilesystem
 	return &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{
@@ -86,8 +87,8 @@ func (n Nodes) volume(name, node string, claim *corev1.PersistentVolumeClaim, re
 			Annotations: map[string]string{provisionedBy: provisionerName},
 		},
 		Spec: corev1.PersistentVolumeSpec{
-			PersistentVolumeReclaimPolicy: reclaim,
-			StorageClassName:              *claim.Spec.StorageClassName,
+			PersistentVolumeReclaimPolicy: *class.ReclaimPolicy,
+			StorageClassName:              class.Name,
 			AccessModes:                   claim.Spec.AccessModes,
 			VolumeMode:                    &filesystem,
 			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: claim.Spec.Resources.Requests[corev1.ResourceStorage]},

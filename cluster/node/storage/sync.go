@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
+	storagehelpers "k8s.io/component-helpers/storage/volume"
 	"k8s.io/klog/v2"
 )
 
@@ -105,15 +106,19 @@ func (p *provisioner) syncClaim(ctx context.Context, namespace, name string) err
 	if _, err := p.volumes.Lister().Get(volume); err == nil {
 		return nil
 	}
-	class, err := p.classes.Lister().Get(*claim.Spec.StorageClassName)
+	// Whoever makes a claim can set the annotations, whatever its class is.
+	class, err := p.classes.Lister().Get(storagehelpers.GetPersistentVolumeClaimClass(claim))
 	if err != nil {
 		return fmt.Errorf("reading the claim's class: %w", err)
+	}
+	if class.Provisioner != provisionerName {
+		return nil
 	}
 	if err := p.nodes.make(volume); err != nil {
 		p.events.Event(claim, corev1.EventTypeWarning, "ProvisioningFailed", err.Error())
 		return err
 	}
-	_, err = p.client.CoreV1().PersistentVolumes().Create(ctx, p.nodes.volume(volume, node, claim, *class.ReclaimPolicy), metav1.CreateOptions{})
+	_, err = p.client.CoreV1().PersistentVolumes().Create(ctx, p.nodes.volume(volume, node, claim, class), metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("creating volume %s: %w", volume, err)
 	}
