@@ -83,6 +83,7 @@ func (d *DNS) runPackets(ctx context.Context, slots chan struct{}) error {
 			return fmt.Errorf("receiving DNS queries: %w", err)
 		}
 		if err != nil {
+			time.Sleep(acceptRetryDelay)
 			continue
 		}
 		select {
@@ -148,6 +149,7 @@ func (d *DNS) runStreams(ctx context.Context, slots chan struct{}) error {
 			return fmt.Errorf("accepting DNS connections: %w", err)
 		}
 		if err != nil {
+			time.Sleep(acceptRetryDelay)
 			continue
 		}
 		select {

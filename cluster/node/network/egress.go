@@ -17,6 +17,8 @@ const (
 	// maxEgress bounds the connections that pods may hold beyond the cluster.
 	maxEgress     = 4096
 	egressTimeout = 20 * time.Second
+	// acceptRetryDelay follows a failed accept: at once, it would fail again.
+	acceptRetryDelay = 10 * time.Millisecond
 )
 
 // Egress is the way of TCP out of the node. The node's packet filter redirects
@@ -70,6 +72,7 @@ func (e *Egress) Run(ctx context.Context) error {
 		if err != nil {
 			// Out of file descriptors, or the client is gone already.
 			slog.WarnContext(ctx, "connection out of the node not accepted", "error", err)
+			time.Sleep(acceptRetryDelay)
 			continue
 		}
 		select {
