@@ -149,8 +149,13 @@ func (j *job) classify(err error) error {
 		return ctxErr
 	}
 	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) && errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case !errors.As(err, &pathErr):
+		return err
+	case errors.Is(err, fs.ErrNotExist):
 		return NewError(PathNotFound, pathErr.Path, 0, "there is no such file")
+	case errors.Is(err, errNotFile), errors.Is(err, errNotDirectory):
+		return NewError(PathNotFound, pathErr.Path, 0, "it is %v", pathErr.Err)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package render_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/fairway-cd/fairway/internal/core/memtree"
@@ -85,5 +86,16 @@ func TestKeyFollowsWhatWasRead(t *testing.T) {
 		if keyOf(change) == same {
 			t.Errorf("%s: the key did not change", name)
 		}
+	}
+}
+
+func TestValuesFileThatIsADirectoryIsTheSourcesFault(t *testing.T) {
+	_, err := renderFiles(t, map[string]string{
+		"Chart.yaml":        "apiVersion: v2\nname: a\nversion: 1.0.0\n",
+		"templates/cm.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
+	}, render.Request{Helm: render.HelmOptions{ValueFiles: []string{"templates"}}})
+	var renderErr *render.Error
+	if !errors.As(err, &renderErr) || renderErr.Reason != render.PathNotFound {
+		t.Errorf("got %v, want the reason %s", err, render.PathNotFound)
 	}
 }

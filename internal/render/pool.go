@@ -219,9 +219,9 @@ func (p *Pool) render(ctx context.Context, w *process, req Request) (result *Res
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err(), false
-	case s.failure != nil:
+	case s.failure != nil && jobCtx.Err() == nil:
 		return nil, fmt.Errorf("read the source: %w", s.failure), err == nil
-	case reason != nil:
+	case reason != nil: // which also ends what is being read
 		return nil, reason, false
 	case err != nil:
 		return nil, p.died(w, err), false
