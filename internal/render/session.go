@@ -31,6 +31,7 @@ type session struct {
 	bytes   int64
 	entries map[[2]string]*core.TreeEntry // nil: not there
 	dirs    map[[2]string]string          // the listing's hash
+	large   map[[2]string]bool            // directories too large to be sent ahead
 	// failure is why a tree could not be read, which is no fault of the
 	// source's.
 	failure error
@@ -40,6 +41,7 @@ func newSession(ctx context.Context, req Request, limits Limits) *session {
 	return &session{
 		ctx: ctx, trees: req.trees(), limits: limits,
 		entries: map[[2]string]*core.TreeEntry{}, dirs: map[[2]string]string{},
+		large: map[[2]string]bool{},
 	}
 }
 
@@ -125,12 +127,17 @@ func (s *session) sendAhead(tree core.Tree, q *queryMessage, entry *core.TreeEnt
 	if entry != nil && entry.Mode.IsDir() {
 		dir = q.Path
 	}
-	if _, sent := s.dirs[[2]string{q.Source, dir}]; sent {
+	id := [2]string{q.Source, dir}
+	if _, sent := s.dirs[id]; sent || s.large[id] {
 		return nil
 	}
 	list, err := tree.List(s.ctx, dir)
-	if err != nil || len(list) > bundleEntries {
+	if err != nil {
 		return nil // what is wrong will be seen when it is asked for
+	}
+	if len(list) > bundleEntries {
+		s.large[id] = true
+		return nil
 	}
 	list = slices.Clone(list) // the worker searches in it
 	slices.SortFunc(list, func(a, b core.TreeEntry) int { return strings.Compare(a.Name, b.Name) })
