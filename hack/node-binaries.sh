@@ -16,7 +16,7 @@ stamp=$out/.stamp
 wanted=$({ go version; cat hack/node-binaries.sh hack/node/go.mod hack/node/go.sum hack/node/*/*.go; } | sha256sum)
 [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && exit 0
 
-for need in gcc:gcc /usr/include/seccomp.h:libseccomp-dev; do
+for need in gcc:gcc /usr/include/stdint.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev; do
 	what=${need%%:*}
 	if [[ ! -e $what ]] && ! command -v "$what" >/dev/null; then
 		echo "    ${need##*:} is not installed, which runc is built with: no real node, pods are simulated" >&2
