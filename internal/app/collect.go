@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
@@ -15,7 +16,9 @@ import (
 	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/registry"
+	"github.com/fairway-cd/fairway/internal/registry/chart"
 	"github.com/fairway-cd/fairway/internal/render"
 	"github.com/fairway-cd/fairway/internal/web"
 )
@@ -105,8 +108,14 @@ func (e *engine) addHistory(ctx context.Context, all imageSet) error {
 	}
 	for _, app := range apps {
 		owner := core.Owner{Dialect: core.ArgoCD, Kind: argoproj.ApplicationKind, Namespace: app.Namespace, Name: app.Name}
+		sources := max(1, len(app.Spec.Sources))
 		for _, h := range app.Status.History {
-			if err := e.addManifests(ctx, all, owner, h.Revision); err != nil {
+			all.addCharts(h)
+			// What had other sources cannot be rolled back to as it stands.
+			if max(1, len(h.Revisions)) != sources {
+				continue
+			}
+			if err := e.addManifests(ctx, all, owner, revisionsOf(h.Revision, h.Revisions)); err != nil {
 				return err
 			}
 		}
@@ -124,12 +133,23 @@ func (e *engine) addHistory(ctx context.Context, all imageSet) error {
 	return nil
 }
 
+// addCharts adds the charts themselves. A tag may have been moved since.
+func (s imageSet) addCharts(h argoproj.RevisionHistory) {
+	for _, revision := range append([]string{h.Revision}, h.Revisions...) {
+		if strings.HasPrefix(revision, "sha256:") {
+			s[revision] = true
+		}
+	}
+}
+
 // addManifests adds the images of what a delivery was at a revision. One that
-// does not render any more cannot be rolled back to.
+// does not render any more, or is gone, cannot be rolled back to.
 func (e *engine) addManifests(ctx context.Context, all imageSet, owner core.Owner, revision string) error {
 	objects, err := e.core.Manifests(ctx, owner, revision)
 	var broken *render.Error
-	if errors.As(err, &broken) {
+	var gone *git.RevisionError
+	var unpublished *chart.NotFoundError
+	if errors.As(err, &broken) || errors.As(err, &gone) || errors.As(err, &unpublished) {
 		return nil
 	}
 	if err != nil {

@@ -266,6 +266,9 @@ func (r *rollback) result() *RollbackResult {
 		todo = append(todo, fmt.Sprintf("Until then it is %s, and newer commits are not brought out; afterwards let it go with 'fairway app unpin %s'.",
 			pinnedTo(r.pinned.Revision), r.req.Owner.Name))
 	}
+	if r.view.manual && len(out.Parts) > 0 {
+		todo = append(todo, fmt.Sprintf("It is not synced by itself: 'fairway app sync %s' brings out what is good.", r.req.Owner.Name))
+	}
 	out.ToDo = strings.Join(todo, "\n")
 	return out
 }

@@ -28,6 +28,8 @@ type view struct {
 	undeployed bool
 	// sources are what an Application's spec says.
 	sources []argo.ApplicationSource
+	// manual says that nothing is brought out before somebody asks for it.
+	manual bool
 	// permitted says whether the delivery may deliver the target.
 	permitted func(*target) error
 }
@@ -97,6 +99,7 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 		v.sources = []argo.ApplicationSource{*app.Spec.Source}
 	}
 	run := &applicationRun{applications: e.apps, app: app, delivery: d}
+	v.manual = run.automation() == nil
 	v.permitted = func(t *target) error { return run.permitted(ctx, t) }
 	for _, h := range app.Status.History {
 		entry := deployed{id: h.ID, revisions: h.Revisions, sources: h.Sources}

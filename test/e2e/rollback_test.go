@@ -173,6 +173,17 @@ func TestRollbackOfSeveralSources(t *testing.T) {
 	if out := shared.must(t, "app", "history", app); !containsAll(out, []string{"rb-charts.git web (main)", "rb-values.git (main)", good.Sources[1].Revision}) {
 		t.Errorf("history:\n%s", out)
 	}
+
+	// A pin is of all sources.
+	shared.must(t, "app", "pin", app, "--reason", "a test")
+	shared.isPinned(t, app, " (source 1), ", " (source 2) by system:serviceaccount", "a test")
+	shared.push(t, values, map[string]string{"prod/values.yaml": "word: later\n"})
+	shared.must(t, "app", "sync", app)
+	shared.key(t, app, "word", "good good")
+	shared.must(t, "app", "unpin", app)
+	shared.key(t, app, "word", "good later")
+	shared.rollback(t, app, fmt.Sprint(good.ID))
+	shared.key(t, app, "word", "good good")
 	// Again there is nothing to do.
 	if again := shared.rollback(t, app, fmt.Sprint(good.ID)); len(again.Parts) != 0 || again.Pinned {
 		t.Errorf("again: %+v", again)
@@ -312,6 +323,22 @@ func TestRollbackOfCharts(t *testing.T) {
 		shared.key(t, app, "word", "one none")
 		shared.must(t, "app", "unpin", app)
 		shared.key(t, app, "word", "three none")
+	})
+	t.Run("version pushed again", func(t *testing.T) {
+		const app = "rb-again"
+		pushChart(t, helm, chartFiles("web", "3.0.0", "first"))
+		shared.apply(t, replaced("    path: x\n", "    chart: web\n")(replaced("targetRevision: HEAD", "targetRevision: 3.0.0")(application(app, registry, "x", app))))
+		shared.key(t, app, "word", "first none")
+		shared.history(t, app, 1)
+		pushChart(t, helm, chartFiles("web", "3.0.0", "second"))
+		refresh(app)
+		shared.key(t, app, "word", "second none")
+		// Nothing has the first one's digest any more but the history.
+		shared.must(t, "image", "collect", "--min-age", "1ms")
+		if result := shared.rollback(t, app); !result.Pinned {
+			t.Fatalf("rollback: %+v", result)
+		}
+		shared.key(t, app, "word", "first none")
 	})
 	t.Run("fixed beside values in a repository", func(t *testing.T) {
 		const app = "rb-fixed"
