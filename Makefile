@@ -7,6 +7,9 @@ SHELL := /bin/bash
 export CGO_ENABLED := 0
 export GOFLAGS := -trimpath -buildvcs=false
 export GOTOOLCHAIN := local
+# The linter's findings name files of the checkout where they were cached, so
+# that each checkout needs a cache of its own.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/bin/lint-cache
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/fairway-cd/fairway/internal/app.Version=$(VERSION)
