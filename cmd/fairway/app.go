@@ -79,14 +79,30 @@ func (o *appOptions) appNamespace() string {
 	return defaultAppNamespace
 }
 
-// find returns the delivery of that name: an *argo.Application, or a
-// *kustomizev1.Kustomization.
-func (o *appOptions) find(ctx context.Context, c client.Client, name string) (client.Object, error) {
+// open returns a client of the Kubernetes API and the delivery of that name.
+func (o *appOptions) open(ctx context.Context, name string) (client.WithWatch, client.Object, error) {
+	c, err := o.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	obj, err := o.find(ctx, c, name)
+	return c, obj, err
+}
+
+// key is what NAME or NAMESPACE/NAME means for an Application, and whether a
+// Kustomization of that name is meant in the same namespace alone.
+func (o *appOptions) key(name string) (key client.ObjectKey, there bool) {
 	namespace, short, qualified := strings.Cut(name, "/")
 	if !qualified {
 		namespace, short = o.appNamespace(), name
 	}
-	key := client.ObjectKey{Namespace: namespace, Name: short}
+	return client.ObjectKey{Namespace: namespace, Name: short}, qualified || o.namespace != ""
+}
+
+// find returns the delivery of that name: an *argo.Application, or a
+// *kustomizev1.Kustomization.
+func (o *appOptions) find(ctx context.Context, c client.Client, name string) (client.Object, error) {
+	key, there := o.key(name)
 	app := &argo.Application{}
 	err := c.Get(ctx, key, app)
 	if err == nil {
@@ -95,17 +111,26 @@ func (o *appOptions) find(ctx context.Context, c client.Client, name string) (cl
 	if !missing(err) {
 		return nil, fmt.Errorf("reading Application %s: %w", key, err)
 	}
-	found, err := o.findKustomization(ctx, c, key, qualified)
+	found, err := findKustomization(ctx, c, key, there)
 	if err != nil || found != nil {
 		return found, err
 	}
-	return nil, withHint(fmt.Errorf("there is no Application and no Kustomization %s", name), "'fairway app list' lists them; those outside of namespace "+o.appNamespace()+" are named NAMESPACE/NAME")
+	return nil, o.nothing(name)
+}
+
+// nothing says that there is no delivery of that name.
+func (o *appOptions) nothing(name string) error {
+	return withHint(fmt.Errorf("there is no Application and no Kustomization %s", name), "'fairway app list' lists them; those outside of namespace "+o.appNamespace()+" are named NAMESPACE/NAME")
+}
+
+func ambiguous(name, one, other string) error {
+	return withHint(fmt.Errorf("there are Kustomizations %s in namespaces %s and %s", name, one, other), "name one NAMESPACE/NAME")
 }
 
 // findKustomization looks in the key's namespace or, where none was named, in
 // all; it returns nil where there is none.
-func (o *appOptions) findKustomization(ctx context.Context, c client.Client, key client.ObjectKey, qualified bool) (client.Object, error) {
-	if qualified || o.namespace != "" {
+func findKustomization(ctx context.Context, c client.Client, key client.ObjectKey, there bool) (client.Object, error) {
+	if there {
 		k := &kustomizev1.Kustomization{}
 		err := c.Get(ctx, key, k)
 		if missing(err) {
@@ -123,7 +148,7 @@ func (o *appOptions) findKustomization(ctx context.Context, c client.Client, key
 			continue
 		}
 		if found != nil {
-			return nil, withHint(fmt.Errorf("there are Kustomizations %s in namespaces %s and %s", key.Name, found.Namespace, list.Items[i].Namespace), "name one NAMESPACE/NAME")
+			return nil, ambiguous(key.Name, found.Namespace, list.Items[i].Namespace)
 		}
 		found = &list.Items[i]
 	}
@@ -135,15 +160,6 @@ func (o *appOptions) findKustomization(ctx context.Context, c client.Client, key
 
 // missing says that an object, or its whole kind, is not there.
 func missing(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
-
-// route is the server's path for the delivery.
-func route(obj client.Object, what string) string {
-	resource := "applications"
-	if _, ok := obj.(*kustomizev1.Kustomization); ok {
-		resource = "kustomizations"
-	}
-	return "/api/v1/" + resource + "/" + obj.GetNamespace() + "/" + obj.GetName() + "/" + what
-}
 
 // kindOf is the delivery's kind; typed objects that were read have none.
 func kindOf(obj client.Object) string {

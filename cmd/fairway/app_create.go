@@ -348,11 +348,7 @@ func runAppDelete(ctx context.Context, o *appOptions, name string, cascade bool,
 	if finalizers[policy] == "" {
 		return usage("--propagation-policy %q: want foreground or background", policy)
 	}
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
+	c, obj, err := o.open(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,16 +46,8 @@ there to what is wanted. The exit code is 1 where there is a difference.`,
 }
 
 func runAppDiff(ctx context.Context, o *appOptions, name, revision string, exitCode bool, out io.Writer) error {
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
-	if err != nil {
-		return err
-	}
 	var diff controller.Diff
-	if err := o.ask(ctx, obj, "diff", revision, &diff); err != nil {
+	if err := o.ask(ctx, name, asking("diff", revision, &diff)); err != nil {
 		return fmt.Errorf("comparing %s: %w", name, err)
 	}
 	for _, item := range diff.Items {
@@ -69,19 +59,6 @@ func runAppDiff(ctx context.Context, o *appOptions, name, revision string, exitC
 		return errDifferent()
 	}
 	return nil
-}
-
-// ask gets what the server knows of a delivery.
-func (o *appOptions) ask(ctx context.Context, obj client.Object, what, revision string, into any) error {
-	api, err := o.api(ctx)
-	if err != nil {
-		return err
-	}
-	path := route(obj, what)
-	if revision != "" {
-		path += "?revision=" + url.QueryEscape(revision)
-	}
-	return api.do(ctx, http.MethodGet, path, nil, into)
 }
 
 func isTerminal(w io.Writer) bool {
@@ -182,26 +159,17 @@ func runAppRender(ctx context.Context, o *appOptions, name, revision, local stri
 	if revision != "" && local != "" {
 		return usage("--revision and --local contradict each other")
 	}
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
-	if err != nil {
-		return err
-	}
-	var objects []*unstructured.Unstructured
+	var answer controller.Manifests
+	var err error
 	if local != "" {
-		objects, err = o.renderLocal(ctx, c, obj, local)
+		answer.Items, err = o.renderLocal(ctx, name, local)
 	} else {
-		var answer controller.Manifests
-		err = o.ask(ctx, obj, "manifests", revision, &answer)
-		objects = answer.Items
+		err = o.ask(ctx, name, asking("manifests", revision, &answer))
 	}
 	if err != nil {
 		return fmt.Errorf("rendering %s: %w", name, err)
 	}
-	for _, object := range objects {
+	for _, object := range answer.Items {
 		text, err := manifest(object)
 		if err != nil {
 			return err
@@ -214,7 +182,11 @@ func runAppRender(ctx context.Context, o *appOptions, name, revision, local stri
 }
 
 // renderLocal renders the user's own files, in this process.
-func (o *appOptions) renderLocal(ctx context.Context, c client.Client, obj client.Object, dir string) ([]*unstructured.Unstructured, error) {
+func (o *appOptions) renderLocal(ctx context.Context, name, dir string) ([]*unstructured.Unstructured, error) {
+	c, obj, err := o.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
 	tree, err := localTree(dir)
 	if err != nil {
 		return nil, err

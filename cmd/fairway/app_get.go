@@ -184,11 +184,7 @@ func newAppGetCommand(o *appOptions) *cobra.Command {
 }
 
 func runAppGet(ctx context.Context, o *appOptions, name, refresh, output string, out io.Writer) error {
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
+	c, obj, err := o.open(ctx, name)
 	if err != nil {
 		return err
 	}

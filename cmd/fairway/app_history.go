@@ -20,8 +20,8 @@ import (
 
 // deployedRow is one entry of a history.
 type deployedRow struct {
-	ID       int64     `json:"id"`
-	Date     time.Time `json:"date"`
+	ID   int64     `json:"id"`
+	Date time.Time `json:"date"`
 	// Revision is the commit; of several sources one for each, with commas
 	// between.
 	Revision string           `json:"revision"`
@@ -45,11 +45,7 @@ func newAppHistoryCommand(o *appOptions) *cobra.Command {
 }
 
 func runAppHistory(ctx context.Context, o *appOptions, name, output string, out io.Writer) error {
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
+	_, obj, err := o.open(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -116,20 +112,8 @@ still to be done is said.`,
 }
 
 func runAppRollback(ctx context.Context, o *appOptions, name string, asked controller.Rollback, output string, out io.Writer) error {
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
-	if err != nil {
-		return err
-	}
-	api, err := o.api(ctx)
-	if err != nil {
-		return err
-	}
 	var result controller.RollbackResult
-	if err := api.do(ctx, http.MethodPost, route(obj, "rollback"), asked, &result); err != nil {
+	if err := o.ask(ctx, name, request{http.MethodPost, "rollback", asked, &result}); err != nil {
 		return fmt.Errorf("rolling %s back: %w", name, err)
 	}
 	return printData(out, output, result, func(t *tabwriter.Writer) {
@@ -154,11 +138,7 @@ func newAppPinCommand(o *appOptions) *cobra.Command {
 }
 
 func runAppPin(ctx context.Context, o *appOptions, name, revision, reason string, out io.Writer) error {
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
+	c, obj, err := o.open(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -205,11 +185,7 @@ func newAppUnpinCommand(o *appOptions) *cobra.Command {
 }
 
 func runAppUnpin(ctx context.Context, o *appOptions, name string, out io.Writer) error {
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
+	c, obj, err := o.open(ctx, name)
 	if err != nil {
 		return err
 	}

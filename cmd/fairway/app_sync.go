@@ -61,11 +61,7 @@ func newAppSyncCommand(o *appOptions) *cobra.Command {
 }
 
 func runAppSync(ctx context.Context, o *appOptions, f *appSyncFlags, name string, out io.Writer) error {
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
+	c, obj, err := o.open(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -309,11 +305,7 @@ func (a appWait) done(r appRow, operates bool) bool {
 }
 
 func runAppWait(ctx context.Context, o *appOptions, name string, want appWait, timeout time.Duration, out io.Writer) error {
-	c, err := o.client()
-	if err != nil {
-		return err
-	}
-	obj, err := o.find(ctx, c, name)
+	c, obj, err := o.open(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -8,21 +8,58 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
 
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
+
 	"github.com/fairway-cd/fairway/internal/app"
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/identity/keyring"
 )
 
 // apiClient talks to the HTTP API of an instance.
 type apiClient struct {
-	base  string // without a trailing slash
-	token string
-	http  *http.Client
+	server keyring.Server
+	http   *http.Client
 }
 
-// api is a client of the instance's own API, as its operator.
-func (g *globals) api(ctx context.Context) (*apiClient, error) {
+// apiTimeout is more than a server takes for its costliest answer.
+const apiTimeout = 2 * time.Minute
+
+// credential adds to requests who makes them.
+type credential func(http.RoundTripper) (http.RoundTripper, error)
+
+func bearer(token string) credential {
+	return func(next http.RoundTripper) (http.RoundTripper, error) {
+		return transport.NewBearerAuthRoundTripper(token, next), nil
+	}
+}
+
+// newAPIClient is a client that trusts ca besides the system's authorities.
+func newAPIClient(server keyring.Server, ca []byte, who credential) (*apiClient, error) {
+	client, err := keyring.HTTPClient(ca)
+	if err != nil {
+		return nil, err
+	}
+	if client.Transport, err = who(client.Transport); err != nil {
+		return nil, fmt.Errorf("reading the credential for %s: %w", server, err)
+	}
+	client.Timeout = apiTimeout
+	return &apiClient{server: server, http: client}, nil
+}
+
+// api is a client of the instance's HTTP API: of the server that is named, as
+// who logged in there, or else of the instance on this machine, as its
+// operator.
+func (g *globals) api(context.Context) (*apiClient, error) {
+	address, err := g.remote()
+	if err != nil {
+		return nil, err
+	}
+	if address != "" {
+		return g.remoteAPI(address)
+	}
 	inst, err := g.instance()
 	if err != nil {
 		return nil, err
@@ -30,11 +67,63 @@ func (g *globals) api(ctx context.Context) (*apiClient, error) {
 	if err := requireUp(inst); err != nil {
 		return nil, err
 	}
+	server, err := keyring.ParseServer(inst.URL())
+	if err != nil {
+		return nil, err
+	}
 	token, err := inst.Token()
 	if err != nil {
 		return nil, err
 	}
-	return &apiClient{base: inst.URL(), token: token, http: &http.Client{Timeout: time.Minute}}, nil
+	return newAPIClient(server, nil, bearer(token))
+}
+
+// remoteAPI is a client of a server anywhere, with the credential of a login
+// there, else that of the kubeconfig.
+func (g *globals) remoteAPI(address string) (*apiClient, error) {
+	server, err := keyring.ParseServer(address)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	ring, err := keyring.Default()
+	if err != nil {
+		return nil, err
+	}
+	ca, err := ring.CA(server)
+	if err != nil {
+		return nil, err
+	}
+	token, found, err := ring.Token(server)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return newAPIClient(server, ca, bearer(token))
+	}
+	who, err := g.kubeconfigToken()
+	if err != nil {
+		return nil, withHint(fmt.Errorf("no credential for %s: %w", server, err), "'fairway login "+server.String()+"' keeps one")
+	}
+	return newAPIClient(server, ca, who)
+}
+
+// kubeconfigToken is the token that the kubeconfig has, or gets from a program.
+func (g *globals) kubeconfigToken() (credential, error) {
+	config, _, err := g.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	if config.Impersonate.UserName != "" {
+		// The server would take it for who impersonates.
+		return nil, errors.New("the kubeconfig impersonates somebody, which only the Kubernetes API understands")
+	}
+	if config.BearerToken == "" && config.BearerTokenFile == "" && config.ExecProvider == nil && config.AuthProvider == nil {
+		return nil, errors.New("the kubeconfig has no token")
+	}
+	config.Username, config.Password = "", "" // for the API server alone
+	return func(next http.RoundTripper) (http.RoundTripper, error) {
+		return rest.HTTPWrappersForConfig(config, next)
+	}, nil
 }
 
 func requireUp(inst *app.Instance) error {
@@ -55,27 +144,25 @@ func (c *apiClient) do(ctx context.Context, method, path string, in, out any) er
 		}
 		body = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.server.String()+path, body)
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
 	answer, err := c.http.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		return fmt.Errorf("asking the server at %s: %w", c.base, err)
+		return keyring.Unreached(c.server, err)
 	}
 	defer answer.Body.Close()
 	const maxAnswer = 64 << 20
-	data, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	data, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	if err != nil {
 		return fmt.Errorf("reading the server's answer: %w", err)
 	}
+	if len(data) > maxAnswer {
+		return &core.TooLargeError{What: "the server's answer", Size: int64(len(data)), Limit: maxAnswer}
+	}
 	if answer.StatusCode >= 300 {
-		return apiError(answer, data)
+		return c.refused(answer, data)
 	}
 	if out == nil || len(data) == 0 {
 		return nil
@@ -86,18 +173,24 @@ func (c *apiClient) do(ctx context.Context, method, path string, in, out any) er
 	return nil
 }
 
-func apiError(answer *http.Response, body []byte) error {
+// apiError is an answer that says no.
+type apiError struct {
+	status    int
+	msg, hint string
+}
+
+func (e *apiError) Error() string { return e.msg }
+
+// Hint implements core.Hinted.
+func (e *apiError) Hint() string { return e.hint }
+
+func (c *apiClient) refused(answer *http.Response, body []byte) error {
 	var said struct{ Error, Hint string }
 	if json.Unmarshal(body, &said) != nil || said.Error == "" {
 		said.Error = answer.Status
 	}
-	err := errors.New(said.Error)
-	switch {
-	case said.Hint != "":
-		return withHint(err, said.Hint)
-	case answer.StatusCode == http.StatusUnauthorized:
-		return withHint(err, "log in with 'fairway login'")
-	default:
-		return err
+	if said.Hint == "" && answer.StatusCode == http.StatusUnauthorized {
+		said.Hint = "log in with 'fairway login " + c.server.String() + "'"
 	}
+	return &apiError{answer.StatusCode, said.Error, said.Hint}
 }

@@ -28,6 +28,7 @@ func newRepoCommand(g *globals) *cobra.Command {
 		Long: `Git repositories of the instance. A name is NAME, in namespace default, or
 NAMESPACE/NAME. A push to a repository that does not exist creates it too.`,
 	}
+	g.addServerFlag(cmd)
 	cmd.AddCommand(newRepoListCommand(g), newRepoShowCommand(g), newRepoCreateCommand(g),
 		newRepoDeleteCommand(g), newRepoMirrorCommand(g))
 	return cmd

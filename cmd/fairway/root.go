@@ -18,6 +18,10 @@ type globals struct {
 	Data string
 	// Kubeconfig, where set, is used in place of the instance's.
 	Kubeconfig string
+	// Server, where set, is an instance anywhere, by its address.
+	Server string
+	// dataGiven says whether Data was named on the command line.
+	dataGiven func() bool
 }
 
 func newRootCommand() *cobra.Command {
@@ -47,6 +51,7 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.Data, "data", app.DefaultData(), "directory of the instance (FAIRWAY_DATA)")
+	g.dataGiven = func() bool { return flags.Changed("data") }
 	flags.StringVar(&g.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster to talk to (default: the instance's, else KUBECONFIG)")
 	root.AddGroup(
 		&cobra.Group{ID: "instance", Title: "The instance:"},
@@ -62,21 +67,46 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	add("instance", newUpCommand(g), newDownCommand(g), newStatusCommand(g), newUICommand(g), newKubectlCommand(g))
 	root.AddCommand(newServeCommand(g), newCredentialCommand(), newDocsCommand(root), newRenderWorkerCommand())
 	add("store", newRepoCommand(g), newImageCommand(g), newTokenCommand(g), newLoginCommand(g), newLogoutCommand(g))
-	add("delivery", newAppCommand(g.restConfig, g.api))
+	apps := newAppCommand(g.restConfig, g.api)
+	g.addServerFlag(apps)
+	add("delivery", apps)
 	return root
 }
 
 // instance opens the instance that the command line names.
 func (g *globals) instance() (*app.Instance, error) { return app.OpenInstance(g.Data) }
 
+// addServerFlag is for commands that need nothing of this machine.
+func (g *globals) addServerFlag(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&g.Server, "server", "", "address of an instance on another machine (FAIRWAY_SERVER)")
+}
+
+// remote is the address of the instance where it is not the one of the data
+// directory: --server, else FAIRWAY_SERVER where no directory was named.
+func (g *globals) remote() (string, error) {
+	switch {
+	case g.Server != "" && g.dataGiven():
+		return "", usage("--server and --data name two instances")
+	case g.Server != "" || g.dataGiven():
+		return g.Server, nil
+	default:
+		return os.Getenv("FAIRWAY_SERVER"), nil
+	}
+}
+
 // restConfig is how to reach the Kubernetes API: --kubeconfig, else the
-// instance's where there is one, else KUBECONFIG and ~/.kube/config.
+// instance's where there is one on this machine and none elsewhere is meant,
+// else KUBECONFIG and ~/.kube/config.
 func (g *globals) restConfig() (*rest.Config, string, error) {
+	remote, err := g.remote()
+	if err != nil {
+		return nil, "", err
+	}
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	switch path := g.Kubeconfig; {
 	case path != "":
 		rules.ExplicitPath = path
-	default:
+	case remote == "":
 		if inst, err := g.instance(); err == nil {
 			if _, err := os.Stat(inst.KubeconfigPath()); err == nil {
 				rules.ExplicitPath = inst.KubeconfigPath()

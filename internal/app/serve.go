@@ -103,7 +103,7 @@ func (s *Server) handler(st *stores, e *engine) (http.Handler, error) {
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	routes := web.RepositoryRoutes(st.access, repositoryAPI{st.repos})
 	maps.Copy(routes, web.ImageRoutes(st.access, e.collectNow))
-	maps.Copy(routes, e.routes())
+	maps.Copy(routes, web.Bounded(st.access, web.DeliveryBounds(), e.routes()))
 	mux.Handle("/", web.Handler(web.Options{
 		Access:     st.access,
 		Deliveries: e.deliveries(),

@@ -68,6 +68,57 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, all)
 }
 
+// named lists the deliveries of a name that the user may get, for who may not
+// list them all.
+func (a *api) named(w http.ResponseWriter, r *http.Request) {
+	user, err := a.Access.Authenticate(r)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	all, err := a.Deliveries.List(r.Context())
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	visible := []Delivery{}
+	for _, d := range all {
+		if d.Name != r.URL.Query().Get("name") {
+			continue
+		}
+		err := a.Access.Authorize(r.Context(), user, d.action("get"))
+		var forbidden *core.ForbiddenError
+		switch {
+		case err == nil:
+			visible = append(visible, d)
+		case !errors.As(err, &forbidden):
+			refuse(w, err)
+			return
+		}
+	}
+	writeJSON(w, visible)
+}
+
+// byName has requests with a name answered by named.
+func byName(named http.HandlerFunc, all http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("name") {
+			named(w, r)
+			return
+		}
+		all.ServeHTTP(w, r)
+	})
+}
+
+// action is what the user does with the delivery's object.
+func (d Delivery) action(verb string) core.Action {
+	a := core.Action{Verb: verb, Group: string(core.ArgoCD), Resource: "applications", Namespace: d.Namespace, Name: d.Name}
+	if d.Kind == "Kustomization" {
+		a.Group, a.Resource = string(core.Flux), "kustomizations"
+	}
+	return a
+}
+
 func (a *api) get(w http.ResponseWriter, r *http.Request) {
 	d, err := a.Deliveries.Get(r.Context(), r.PathValue("kind"), r.PathValue("namespace"), r.PathValue("name"))
 	if err != nil {

@@ -86,7 +86,7 @@ func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	api := &api{o}
 	mux.Handle("GET /api/v1/status", api.authenticated(api.status))
-	mux.Handle("GET /api/v1/deliveries", api.authenticated(api.list))
+	mux.Handle("GET /api/v1/deliveries", byName(api.named, api.authenticated(api.list)))
 	mux.Handle("GET /api/v1/deliveries/{kind}/{namespace}/{name}", api.authenticated(api.get))
 	mux.Handle("GET /api/v1/events", api.authenticated(api.events))
 	for pattern, h := range o.Routes {

@@ -3,6 +3,7 @@ package web_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -22,14 +23,14 @@ func (a table) Authenticate(r *http.Request) (core.User, error) {
 		return core.User{}, &core.UnavailableError{What: "the API server", Err: errors.New("refused")}
 	}
 	switch r.Header.Get("Authorization") {
-	case "Bearer good", "Bearer nobody":
+	case "Bearer good", "Bearer nobody", "Bearer team":
 		return core.User{Name: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}, nil
 	}
 	return core.User{}, core.ErrUnauthenticated
 }
 
 func (table) Authorize(_ context.Context, u core.User, a core.Action) error {
-	if u.Name == "good" && a.Verb != "delete" {
+	if u.Name == "good" && a.Verb != "delete" || u.Name == "team" && a.Namespace == "team-a" {
 		return nil
 	}
 	return &core.ForbiddenError{User: u.Name, Action: a}
@@ -122,6 +123,29 @@ func TestWhoMaySeeWhat(t *testing.T) {
 	}
 	if policy := get(t, here+"/", "").Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'self'") {
 		t.Errorf("the UI's content security policy is %q", policy)
+	}
+}
+
+// Who may not list everything finds by name what is theirs.
+func TestDeliveriesOfAName(t *testing.T) {
+	s := &store{changed: make(chan struct{}), all: []web.Delivery{
+		{Kind: "Application", Namespace: "argocd", Name: "web"},
+		{Kind: "Kustomization", Namespace: "team-a", Name: "web"},
+		{Kind: "Kustomization", Namespace: "team-a", Name: "other"},
+	}}
+	url := serve(t, table{}, s)
+	for token, want := range map[string]int{"good": 2, "team": 1, "nobody": 0} {
+		var all []web.Delivery
+		answer := get(t, url+"/api/v1/deliveries?name=web", token)
+		if err := json.NewDecoder(answer.Body).Decode(&all); err != nil || len(all) != want {
+			t.Errorf("%s sees %v, want %d: %v", token, all, want, err)
+		}
+	}
+	if answer := get(t, url+"/api/v1/deliveries?name=web", ""); answer.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a stranger is answered %s", answer.Status)
+	}
+	if answer := get(t, url+"/api/v1/deliveries", "team"); answer.StatusCode != http.StatusForbidden {
+		t.Errorf("the whole list is answered %s", answer.Status)
 	}
 }
 

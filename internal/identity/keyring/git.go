@@ -62,6 +62,16 @@ func (k *Keyring) LeaveGit(ctx context.Context, s Server) error {
 	return nil
 }
 
+// CA is the authority, in PEM, that a login kept for the server; nil where
+// there is none.
+func (k *Keyring) CA(s Server) ([]byte, error) {
+	ca, err := os.ReadFile(k.caPath(s))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("reading the server's certificate authority: %w", err)
+	}
+	return ca, nil
+}
+
 // caPath is where the authority of a server is kept. A host has no slash.
 func (k *Keyring) caPath(s Server) string {
 	return filepath.Join(k.dir, "ca", strings.ReplaceAll(s.host, ":", "_")+".pem")

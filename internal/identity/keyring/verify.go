@@ -42,29 +42,38 @@ func (e *UntrustedError) Unwrap() error { return e.Err }
 
 // Hint implements core.Hinted.
 func (e *UntrustedError) Hint() string {
-	return "where Fairway generated it, 'fairway status' on that machine says which file to give to --ca"
+	return "where Fairway generated it, 'fairway status' on that machine says which file to give to 'fairway login --ca'"
+}
+
+// HTTPClient returns a client for a server that is sent a token: with ca, in
+// PEM, that is trusted besides the system's authorities, and no redirection is
+// followed, because it could take the token elsewhere.
+func HTTPClient(ca []byte) (*http.Client, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if len(ca) > 0 && !roots.AppendCertsFromPEM(ca) {
+		return nil, errors.New("the certificate authority is not PEM")
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
 }
 
 // Verify asks the server whether it takes the token, by the version check of
 // its registry, which needs no permission. With ca, in PEM, that is trusted
 // besides the system's authorities.
 func Verify(ctx context.Context, s Server, token string, ca []byte) error {
-	roots, err := x509.SystemCertPool()
+	client, err := HTTPClient(ca)
 	if err != nil {
-		roots = x509.NewCertPool()
+		return err
 	}
-	if len(ca) > 0 && !roots.AppendCertsFromPEM(ca) {
-		return errors.New("the certificate authority is not PEM")
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{
-		Timeout:   15 * time.Second,
-		Transport: transport,
-		// A redirection could take the token elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	client.Timeout = 15 * time.Second
+	defer client.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.String()+"/v2/", nil)
 	if err != nil {
 		return fmt.Errorf("asking %s: %w", s, err)
@@ -72,7 +81,7 @@ func Verify(ctx context.Context, s Server, token string, ca []byte) error {
 	req.SetBasicAuth(UserName, token)
 	answer, err := client.Do(req)
 	if err != nil {
-		return classify(s, err)
+		return Unreached(s, err)
 	}
 	defer answer.Body.Close()
 	switch answer.StatusCode {
@@ -98,7 +107,9 @@ func reason(answer *http.Response) string {
 	return said.Errors[0].Message
 }
 
-func classify(s Server, err error) error {
+// Unreached says why a request to the server had no answer: an
+// *UntrustedError where its certificate is not trusted.
+func Unreached(s Server, err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
