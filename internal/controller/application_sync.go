@@ -372,7 +372,7 @@ func (e *autoSyncError) Hint() string { return "pin it: fairway app pin NAME --r
 
 // begin writes that the operation runs, and what it is going to apply.
 func (a *applicationRun) begin(ctx context.Context, t *target, op argo.Operation, state *argo.OperationState) error {
-	if state.RetryCount == 0 {
+	if state.RetryCount == 0 && state.SyncResult != nil { // it was begun for something older
 		state.StartedAt = metav1.NewTime(a.now)
 	}
 	state.Phase, state.FinishedAt, state.SyncResult = argo.OperationRunning, nil, a.syncResult(t, &deploy.Outcome{})

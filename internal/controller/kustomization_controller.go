@@ -279,7 +279,7 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	if k.k.Spec.Wait {
 		options.HealthChecks = nil
 	}
-	if options.WaitAtEnd && t.digest != k.deployed {
+	if options.WaitAtEnd && t.digest != k.deployed && !k.wasReady(t) {
 		setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionUnknown, meta.ProgressingReason,
 			fmt.Sprintf("Running health checks for revision %s with a timeout of %s", t.revisions[0], options.WaitTimeout))
 		if err := k.writeStatus(ctx, k.status); err != nil {
@@ -306,6 +306,14 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	k.setInventory(outcome.Inventory)
 	k.stages.Watcher.Expect(k.delivery.owner, outcome.Inventory)
 	return k.applied(ctx, t, outcome, err, time.Since(began))
+}
+
+// wasReady says that the status has t as applied and healthy. After a restart,
+// which has lost what was deployed, it is looked at again, but nothing is
+// said to be in progress before something is found to be.
+func (k *kustomizationRun) wasReady(t *target) bool {
+	return k.deployed == "" && k.status.LastAppliedRevision == t.revisions[0].String() &&
+		k.status.ObservedGeneration == k.k.Generation && apimeta.IsStatusConditionTrue(k.status.Conditions, meta.ReadyCondition)
 }
 
 // superseded returns what the deployer asks at each safe point: whether the
