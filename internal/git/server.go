@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -248,6 +249,10 @@ func explain(err error) (status int, text string) {
 		return http.StatusNotFound, namespace.Error() + "; " + namespace.Hint()
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge, tooLarge.Error()
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return http.StatusInsufficientStorage, "the server's disk is full"
+	case errors.Is(err, syscall.EROFS):
+		return http.StatusInsufficientStorage, "the server's disk is read-only"
 	}
 	return http.StatusInternalServerError, "the server failed; its log says why"
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairway-cd/fairway/internal/core"
 )
 
@@ -38,6 +40,12 @@ func (s *server) command(ctx context.Context, r *http.Request, repo *repository,
 // advertise answers the first request of a fetch or push: what references
 // there are, or with protocol 2, what the server can do.
 func (s *server) advertise(ctx context.Context, w http.ResponseWriter, r *http.Request, repo *repository, service string) error {
+	if service == receivePack {
+		// Git shows its user what is said here, and not what is said later.
+		if err := unix.Access(repo.dir, unix.W_OK); err != nil {
+			return fmt.Errorf("looking whether a push can be stored: %w", err)
+		}
+	}
 	cmd := s.command(ctx, r, repo, strings.TrimPrefix(service, "git-"), "--http-backend-info-refs", ".")
 	tail := &tailWriter{limit: 4 << 10}
 	cmd.Stderr = tail

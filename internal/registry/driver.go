@@ -61,7 +61,12 @@ func (d *durable) PutContent(ctx context.Context, p string, content []byte) erro
 	if _, upload, ok := strings.Cut(p, "/_uploads/"); ok && strings.Contains(upload, "/hashstates/") {
 		return nil
 	}
-	return seen(ctx, d.making(p, func() error { return d.StorageDriver.PutContent(ctx, p, content) }))
+	err := d.making(p, func() error { return d.StorageDriver.PutContent(ctx, p, content) })
+	if err != nil && path.Base(p) == "startedat" {
+		// An upload that did not begin is none: nobody knows its name.
+		_ = os.RemoveAll(d.full(path.Dir(p)))
+	}
+	return seen(ctx, err)
 }
 
 // Writer opens the file at p.
@@ -121,7 +126,7 @@ func (d *durable) Delete(ctx context.Context, p string) error {
 		// Not even for a name is there room; this is what makes some.
 		grave = d.full(p)
 	case err != nil:
-		return err
+		return seen(ctx, err)
 	}
 	if err := syncDir(path.Dir(d.full(p))); err != nil {
 		return err
