@@ -36,10 +36,12 @@ fi
 echo "==> waiting for the demo"
 "${fairway[@]}" app wait root web-app-dev web-app-production --timeout 120
 ip=$("${fairway[@]}" kubectl get service web-app -n production -o 'jsonpath={.spec.clusterIP}')
+demo="pods are simulated here, so nothing answers at its address, http://$ip/"
+[[ $(field 'nodes[*].kind') == *real* ]] && demo="http://$ip/   (from this machine)"
 "${fairway[@]}" status
 cat <<END
 
-The demo      http://$ip/   (from this machine, where the instance has a real node)
+The demo      $demo
 Its source    git clone $(sed 's#//[^@]*@#//#' <<<"$git_url")/demo.git   (log in first: bin/fairway login)
 Push to it    change web-app/base/deployment.yaml, git commit, git push: it runs within a second
 The UI        bin/fairway ui prints a link that is logged in
