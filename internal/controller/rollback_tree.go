@@ -86,15 +86,21 @@ func (t *changedTree) Read(ctx context.Context, name string) ([]byte, error) {
 
 // under is the tree that has what stands at name, changes below it aside.
 func (t *changedTree) under(name string) (core.Tree, error) {
+	removed := false
 	for at := name; at != "."; at = path.Dir(at) {
 		c, ok := t.changes[at]
 		switch {
 		case !ok:
-		case c.from == nil, at != name && !c.entry.Mode.IsDir():
+		case c.from == nil: // before what is put there or above it
+			removed = true
+		case at != name && !c.entry.Mode.IsDir():
 			return nil, notThere(name)
 		default:
 			return c.from, nil
 		}
+	}
+	if removed {
+		return nil, notThere(name)
 	}
 	return t.base, nil
 }
