@@ -41,8 +41,8 @@ func diskTrouble(err error) *diskError {
 	return nil
 }
 
-// apiError is 507: clients try 500 and 503 again at once, and this will not
-// pass as soon as that.
+// apiError is 507, which says more than 500 and, unlike 503, not that it will
+// pass by itself.
 func (e *diskError) apiError() *apiError {
 	return &apiError{status: http.StatusInsufficientStorage, code: codeUnavailable, message: e.Error(), err: e.err}
 }
