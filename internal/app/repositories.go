@@ -68,6 +68,23 @@ func (r repositoryStore) Delete(ctx context.Context, name core.Name) error {
 	return err
 }
 
+// Limit implements repository.Store.
+func (r repositoryStore) Limit(ctx context.Context, name core.Name, limits *fairway.RepositoryLimits) error {
+	var set git.Settings
+	if limits != nil {
+		if limits.PushSize != nil {
+			set.PushBytes = limits.PushSize.Value()
+		}
+		if limits.FileSize != nil {
+			set.FileBytes = limits.FileSize.Value()
+		}
+		if limits.Refs != nil {
+			set.Refs = int(*limits.Refs)
+		}
+	}
+	return r.store.Configure(ctx, name, set)
+}
+
 // repositories is the Git store as the API and the Repository controller
 // want it. Objects are what is wanted: the API changes them, and the
 // controller the store.

@@ -124,8 +124,8 @@ func (s *Store) checkCommit(ctx context.Context, r *repository, ref string, req 
 			return &InvalidChangeError{Path: path, Reason: fmt.Sprintf("the repository has no %s %s", want, c.Hash)}
 		}
 	}
-	if size > s.limits.PushBytes {
-		return &core.TooLargeError{What: "the commit", Size: size, Limit: s.limits.PushBytes}
+	if limit := s.limitsOf(r).PushBytes; size > limit {
+		return &core.TooLargeError{What: "the commit", Size: size, Limit: limit}
 	}
 	return nil
 }

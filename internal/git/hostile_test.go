@@ -163,7 +163,7 @@ func TestLimits(t *testing.T) {
 	}
 	noise.Close()
 	c.commit("big", string(big))
-	c.mustFail([]string{"remote: fatal: pack exceeds maximum allowed size"}, "push", w.as("alice", "web"), "main")
+	c.mustFail([]string{"[remote rejected] main -> main (the push is larger than this repository's limit of 1.0 MiB)"}, "push", w.as("alice", "web"), "main")
 	c.git("reset", "-q", "--hard", first)
 	c.mustFail([]string{"5 references in one push, the limit is 4"}, "push", w.as("alice", "web"), "main:r1", "main:r2", "main:r3", "main:r4", "main:r5")
 	c.git("push", "-q", w.as("alice", "web"), "main:r1", "main:r2", "main:r3", "main:r4")

@@ -34,6 +34,8 @@ type repository struct {
 	recovery  sync.Mutex
 	recovered bool
 
+	// settings are never nil.
+	settings atomic.Pointer[Settings]
 	// mirror is the state of fetches; nil for embedded repositories.
 	mirror *mirrorState
 }
@@ -178,7 +180,13 @@ func openRepository(dir string, name core.Name, url string) (*repository, error)
 	if err != nil {
 		return nil, err
 	}
-	return &repository{dir: dir, name: name, url: url, refs: refStore{dir: dir}, cursor: c}, nil
+	set, err := loadSettings(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &repository{dir: dir, name: name, url: url, refs: refStore{dir: dir}, cursor: c}
+	r.settings.Store(set)
+	return r, nil
 }
 
 // lockPath is the file whose lock is held shared by what writes into the

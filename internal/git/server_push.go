@@ -108,10 +108,7 @@ func (p *push) deletions() []string {
 func (s *server) checkPush(r *repository, p *push) (map[string]string, error) {
 	refused := map[string]string{}
 	if len(p.commands) > s.limits.PushRefs {
-		for _, c := range p.commands {
-			refused[c.ref] = fmt.Sprintf("%d references in one push, the limit is %d", len(p.commands), s.limits.PushRefs)
-		}
-		return refused, nil
+		return p.refuseAll(fmt.Sprintf("%d references in one push, the limit is %d", len(p.commands), s.limits.PushRefs)), nil
 	}
 	created := 0
 	for _, c := range p.commands {
@@ -130,9 +127,9 @@ func (s *server) checkPush(r *repository, p *push) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n := len(refs) + created; n > s.limits.Refs {
+		if n, limit := len(refs)+created, s.limitsOf(r).Refs; n > limit {
 			for _, c := range p.commands {
-				refused[c.ref] = fmt.Sprintf("the repository would have %d references, the limit is %d", n, s.limits.Refs)
+				refused[c.ref] = fmt.Sprintf("the repository would have %d references, the limit is %d", n, limit)
 			}
 		}
 	}
@@ -145,6 +142,15 @@ func (s *server) checkPush(r *repository, p *push) (map[string]string, error) {
 		}
 	}
 	return refused, nil
+}
+
+// refuseAll gives every reference of the push the same reason.
+func (p *push) refuseAll(reason string) map[string]string {
+	refused := map[string]string{}
+	for _, c := range p.commands {
+		refused[c.ref] = reason
+	}
+	return refused
 }
 
 // report is the answer to a push that was refused, in the form that the

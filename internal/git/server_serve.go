@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -82,7 +83,8 @@ func (s *server) upload(ctx context.Context, w http.ResponseWriter, r *http.Requ
 // receive serves a push. Its events are on their way before the client has
 // its answer.
 func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Request, repo *repository, user core.User) error {
-	body, err := requestBody(w, r, s.limits.PushBytes+maxCommandBytes)
+	limit := s.limitsOf(repo).PushBytes
+	body, err := requestBody(w, r, limit+maxCommandBytes)
 	if err != nil {
 		return err
 	}
@@ -94,7 +96,7 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if refused, err := s.checkPush(repo, push); err != nil {
 		return err
 	} else if refused != nil {
-		drain(w, r, s.limits.PushBytes)
+		drain(w, r)
 		_, err := io.WriteString(out, push.report(refused))
 		return err
 	}
@@ -106,8 +108,10 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if err := repo.noteDeletions(push.deletions(), user.Name); err != nil {
 		return err
 	}
-	cmd := s.command(ctx, r, repo, "-c", fmt.Sprintf("receive.maxInputSize=%d", s.limits.PushBytes),
-		"receive-pack", "--stateless-rpc", ".")
+	// The pack is counted here and not by receive.maxInputSize: of that, git
+	// tells the client in four lines that the unpacker ended abnormally.
+	body.left = limit
+	cmd := s.command(ctx, r, repo, "receive-pack", "--stateless-rpc", ".")
 	cmd.Env = append(cmd.Env, committerEnv(user.Name)...)
 	// The child holds the lock too: if this server dies, the next one waits.
 	cmd.ExtraFiles = []*os.File{lock.file}
@@ -116,8 +120,14 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = io.MultiReader(strings.NewReader(push.raw), body), held, tail
 	runErr := cmd.Run()
 	s.pushed(repo, push)
+	if errors.As(body.err, new(*core.TooLargeError)) {
+		drain(w, r)
+		reason := fmt.Sprintf("the push is larger than this repository's limit of %s", humanize.IBytes(uint64(limit)))
+		_, err := io.WriteString(out, push.report(push.refuseAll(reason)))
+		return err
+	}
 	if held.begun {
-		drain(w, r, s.limits.PushBytes) // a client still sending does not listen
+		drain(w, r) // a client still sending does not listen
 		return held.release()
 	}
 	switch {
@@ -143,11 +153,15 @@ func (s *server) pushed(repo *repository, p *push) {
 	}
 }
 
+// maxDrain bounds what is taken of a push that was refused. It costs nothing
+// but time; git makes a riddle ("HTTP 400") of an answer that comes earlier.
+const maxDrain = 2 << 30
+
 // drain takes what the client is still sending, so that it comes to read the
 // answer. Within reason.
-func drain(w http.ResponseWriter, r *http.Request, limit int64) {
+func drain(w http.ResponseWriter, r *http.Request) {
 	body := &patientReader{r: r.Body, control: http.NewResponseController(w)}
-	_, _ = io.CopyN(io.Discard, body, 4*limit)
+	_, _ = io.CopyN(io.Discard, body, maxDrain)
 }
 
 // requestBody is the request's body, unzipped, bounded, and cut off where the

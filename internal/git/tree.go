@@ -80,7 +80,7 @@ func (t *tree) Read(ctx context.Context, name string) ([]byte, error) {
 	case e.Mode&fs.ModeIrregular != 0:
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is a submodule")}
 	}
-	obj, err := t.store.objects.read(ctx, t.repo, e.Hash, t.store.limits.FileBytes)
+	obj, err := t.store.objects.read(ctx, t.repo, e.Hash, t.store.limitsOf(t.repo).FileBytes)
 	var tooLarge *core.TooLargeError
 	switch {
 	case errors.As(err, &tooLarge):

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"testing"
@@ -93,4 +94,32 @@ spec: {sourceNamespaces: [tenant-apps], sourceRepos: ["*"], destinations: [{serv
 	})
 	shared.permitReading(t, ns)
 	shared.want(t, "one", "get", "configmap", "c", "-n", ns, "-o", "jsonpath={.data.key}")
+}
+
+// A repository's own limits: the refusal is one line of git's report.
+func TestPushOverTheLimit(t *testing.T) {
+	work := shared.repository(t, "refuse-limits", map[string]string{"a.yaml": configMap("a", "one")})
+	shared.kubectl(t, "patch", "repositories.fairway-cd.io", "refuse-limits", "--type=merge", "-p", `{"spec":{"limits":{"pushSize":"64Ki","refs":2}}}`)
+	object := []string{"get", "repositories.fairway-cd.io", "refuse-limits", "-o"}
+	generation := shared.kubectl(t, append(object, "jsonpath={.metadata.generation}")...)
+	shared.want(t, generation, append(object, "jsonpath={.status.observedGeneration}")...)
+	noise := make([]byte, 256<<10)
+	if _, err := rand.Read(noise); err != nil {
+		t.Fatal(err)
+	}
+	shared.commit(t, work, map[string]string{"noise": string(noise)})
+	const line = " ! [remote rejected] HEAD -> main (the push is larger than this repository's limit of 64 KiB)"
+	_, err := shared.exec(t.Context(), work, "git", "push", "-q", "origin", "HEAD:main")
+	if err == nil || !strings.Contains(err.Error(), line) || strings.Contains(err.Error(), "unpack") || strings.Contains(err.Error(), "fatal") {
+		t.Errorf("want the line %q and no other reason: %v", line, err)
+	}
+	shared.git(t, work, "reset", "-q", "--hard", "HEAD~1")
+	shared.git(t, work, "push", "-q", "origin", "HEAD:refs/heads/second")
+	_, err = shared.exec(t.Context(), work, "git", "push", "-q", "origin", "HEAD:refs/heads/third")
+	if err == nil || !strings.Contains(err.Error(), "the repository would have 3 references, the limit is 2") {
+		t.Errorf("a reference too many: %v", err)
+	}
+	if _, err := shared.run(t.Context(), "kubectl", "patch", "repositories.fairway-cd.io", "refuse-limits", "--type=merge", "-p", `{"spec":{"limits":{"pushSize":"-1"}}}`); err == nil || !strings.Contains(err.Error(), "want more than 0") {
+		t.Errorf("a negative limit: %v", err)
+	}
 }

@@ -1,7 +1,6 @@
 package v1alpha1
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -59,51 +58,23 @@ type RepositorySpec struct {
 	// +optional
 	InsteadOf []string `json:"insteadOf,omitempty"`
 
-	// Mirror makes the repository follow another one; nobody can push to it.
-	//
-	// +optional
-	Mirror *Mirror `json:"mirror,omitempty"`
-
-	// Limits replace the instance's, where set.
+	// Limits are below the instance's, where set; what is above them has no
+	// effect.
 	//
 	// +optional
 	Limits *RepositoryLimits `json:"limits,omitempty"`
-}
-
-// Mirror is a repository elsewhere.
-type Mirror struct {
-	// URL of the repository that is followed: http, https or ssh, without a
-	// credential in it.
-	//
-	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:Pattern=`^(https?|ssh)://[^@/]+(@[^@/]+)?/.+$`
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/]*@')",message="no credentials in the URL: use secretRef"
-	URL string `json:"url"`
-
-	// Interval is how often it is asked for news; a webhook is faster.
-	//
-	// +kubebuilder:default="1m0s"
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$"
-	// +optional
-	Interval metav1.Duration `json:"interval,omitempty"`
-
-	// SecretRef names a Secret of the same namespace with the credential: as
-	// Flux has it, username and password, bearerToken, or identity and
-	// known_hosts; and ca.crt.
-	//
-	// +optional
-	SecretRef *corev1.LocalObjectReference `json:"secretRef,omitempty"`
 }
 
 // RepositoryLimits bound what a repository takes.
 type RepositoryLimits struct {
 	// PushSize is the most that one push may transfer.
 	//
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="want more than 0"
 	// +optional
 	PushSize *resource.Quantity `json:"pushSize,omitempty"`
-	// FileSize is the most that one file may have.
+	// FileSize is the most that a file may have for a delivery to read it.
 	//
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="want more than 0"
 	// +optional
 	FileSize *resource.Quantity `json:"fileSize,omitempty"`
 	// Refs is how many references there may be.
@@ -111,11 +82,6 @@ type RepositoryLimits struct {
 	// +kubebuilder:validation:Minimum=1
 	// +optional
 	Refs *int32 `json:"refs,omitempty"`
-	// PathLength is the most bytes that a path may have.
-	//
-	// +kubebuilder:validation:Minimum=1
-	// +optional
-	PathLength *int32 `json:"pathLength,omitempty"`
 }
 
 // ConditionReady is the condition type that sums a Repository up.

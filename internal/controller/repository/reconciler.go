@@ -5,9 +5,7 @@ package repository
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -19,7 +17,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	fairway "github.com/fairway-cd/fairway/api/fairway/v1alpha1"
@@ -37,6 +34,8 @@ type Store interface {
 	Create(ctx context.Context, name core.Name) error
 	Delete(ctx context.Context, name core.Name) error
 	Describe(ctx context.Context, name core.Name) (Description, error)
+	// Limit sets the repository's own limits, nil for none.
+	Limit(ctx context.Context, name core.Name, limits *fairway.RepositoryLimits) error
 	// InsteadOf returns the URLs that the repository serves, SetInsteadOf
 	// replaces them. A URL that another repository serves is an error.
 	InsteadOf(ctx context.Context, name core.Name) ([]string, error)
@@ -137,7 +136,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	r.describe(ctx, obj, name)
 	setReady(obj, cause)
 	if equality.Semantic.DeepEqual(before.Status, obj.Status) {
-		return ctrl.Result{}, retry(cause)
+		return ctrl.Result{}, cause
 	}
 	if last := before.Status.LastPush; cause == nil && last != nil && time.Since(last.Time.Time) < statusDelay && obj.Status.ObservedGeneration == before.Status.ObservedGeneration {
 		return ctrl.Result{RequeueAfter: statusDelay}, nil
@@ -145,7 +144,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.client.Status().Patch(ctx, obj, client.MergeFrom(before)); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	return ctrl.Result{}, retry(cause)
+	return ctrl.Result{}, cause
 }
 
 func (r *Reconciler) remove(ctx context.Context, obj *fairway.Repository, name core.Name) error {
@@ -161,9 +160,6 @@ func (r *Reconciler) remove(ctx context.Context, obj *fairway.Repository, name c
 
 // make brings the store to what the spec says.
 func (r *Reconciler) make(ctx context.Context, obj *fairway.Repository, name core.Name) error {
-	if err := unsupported(obj); err != nil {
-		return err
-	}
 	there, err := r.store.Exists(ctx, name)
 	if err != nil {
 		return fmt.Errorf("looking for repository %s: %w", name, err)
@@ -173,39 +169,10 @@ func (r *Reconciler) make(ctx context.Context, obj *fairway.Repository, name cor
 			return fmt.Errorf("creating repository %s: %w", name, err)
 		}
 	}
+	if err := r.store.Limit(ctx, name, obj.Spec.Limits); err != nil {
+		return fmt.Errorf("limiting repository %s: %w", name, err)
+	}
 	return r.store.SetInsteadOf(ctx, name, obj.Spec.InsteadOf)
-}
-
-// retry marks what does not go away by trying again.
-func retry(err error) error {
-	var unsupported *UnsupportedError
-	if errors.As(err, &unsupported) {
-		return reconcile.TerminalError(err)
-	}
-	return err
-}
-
-// unsupported refuses by name what is not done yet.
-func unsupported(obj *fairway.Repository) error {
-	var fields []string
-	if obj.Spec.Mirror != nil {
-		fields = append(fields, "spec.mirror")
-	}
-	if obj.Spec.Limits != nil {
-		fields = append(fields, "spec.limits")
-	}
-	if len(fields) == 0 {
-		return nil
-	}
-	return &UnsupportedError{Fields: fields}
-}
-
-// UnsupportedError names the fields that are not supported. Trying again does
-// not help.
-type UnsupportedError struct{ Fields []string }
-
-func (e *UnsupportedError) Error() string {
-	return strings.Join(e.Fields, ", ") + ": not supported yet"
 }
 
 func (r *Reconciler) describe(ctx context.Context, obj *fairway.Repository, name core.Name) {
