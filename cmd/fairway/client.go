@@ -71,6 +71,15 @@ func (g *globals) api(context.Context) (*apiClient, error) {
 	if err != nil {
 		return nil, err
 	}
+	if inst.Config.Kubeconfig != "" {
+		// Whose cluster it is has a name there; our account may do little.
+		switch who, err := g.kubeconfigToken(); {
+		case err == nil:
+			return newAPIClient(server, nil, who)
+		case !errors.Is(err, errNoToken):
+			return nil, err
+		}
+	}
 	token, err := inst.Token()
 	if err != nil {
 		return nil, err
@@ -107,6 +116,8 @@ func (g *globals) remoteAPI(address string) (*apiClient, error) {
 	return newAPIClient(server, ca, who)
 }
 
+var errNoToken = errors.New("the kubeconfig has no token")
+
 // kubeconfigToken is the token that the kubeconfig has, or gets from a program.
 func (g *globals) kubeconfigToken() (credential, error) {
 	config, _, err := g.restConfig()
@@ -118,7 +129,7 @@ func (g *globals) kubeconfigToken() (credential, error) {
 		return nil, errors.New("the kubeconfig impersonates somebody, which only the Kubernetes API understands")
 	}
 	if config.BearerToken == "" && config.BearerTokenFile == "" && config.ExecProvider == nil && config.AuthProvider == nil {
-		return nil, errors.New("the kubeconfig has no token")
+		return nil, errNoToken
 	}
 	config.Username, config.Password = "", "" // for the API server alone
 	return func(next http.RoundTripper) (http.RoundTripper, error) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/fairway-cd/fairway/internal/identity"
 )
@@ -26,15 +27,15 @@ still, treat the link like a password.`,
 			if err := requireUp(inst); err != nil {
 				return err
 			}
-			cfg, _, err := g.restConfig()
+			cfg, err := clientcmd.BuildConfigFromFlags("", inst.KubeconfigPath())
 			if err != nil {
-				return err
+				return fmt.Errorf("reading the instance's kubeconfig: %w", err)
 			}
 			client, err := kubernetes.NewForConfig(cfg)
 			if err != nil {
 				return fmt.Errorf("connecting to the cluster: %w", err)
 			}
-			token, err := identity.OperatorSession(cmd.Context(), client)
+			token, err := identity.Session(cmd.Context(), client, inst.Account())
 			if err != nil {
 				return err
 			}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fairway-cd/fairway/internal/identity"
 )
 
 // Version is the version of this build; the linker sets it.
@@ -140,8 +142,23 @@ func (i *Instance) path(elem ...string) string {
 	return filepath.Join(append([]string{i.dir}, elem...)...)
 }
 
-// KubeconfigPath is the kubeconfig that the instance gives its user.
-func (i *Instance) KubeconfigPath() string { return i.path("kubeconfig") }
+// KubeconfigPath is the kubeconfig of the instance's cluster: the operator's, or
+// the one that was given.
+func (i *Instance) KubeconfigPath() string {
+	if i.Config.Kubeconfig != "" {
+		return i.Config.Kubeconfig
+	}
+	return i.path("kubeconfig")
+}
+
+// Account is the ServiceAccount of SystemNamespace with which this machine's
+// clients are let in.
+func (i *Instance) Account() string {
+	if i.Config.Kubeconfig != "" {
+		return identity.Local
+	}
+	return identity.Operator
+}
 
 // LogPath is where the server logs when it runs in the background.
 func (i *Instance) LogPath() string { return i.path("log", "fairway.log") }

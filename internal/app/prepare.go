@@ -119,7 +119,11 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 		return identity.EnsureReaders(installing, client, controlNamespaces()...)
 	})
 	group.Go(func() (err error) {
-		st.operator, err = identity.EnsureOperator(installing, client, operatorTTL)
+		ensure := identity.EnsureLocal
+		if st.cluster.embedded {
+			ensure = identity.EnsureOperator
+		}
+		st.operator, err = ensure(installing, client, operatorTTL)
 		return err
 	})
 	if st.cluster.embedded {
@@ -133,6 +137,9 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 	s.update(func(state *State) {
 		state.Token, state.TokenExpires = st.operator.Value, st.operator.Expires.UTC().Format(time.RFC3339)
 	})
+	if !st.cluster.embedded {
+		return nil // people use the kubeconfig that was given
+	}
 	return s.inst.writeKubeconfig(st.config, st.operator.Value)
 }
 

@@ -167,12 +167,18 @@ func (i *Instance) AddContext() error {
 	if err != nil {
 		return fmt.Errorf("reading the instance's kubeconfig: %w", err)
 	}
+	if err := clientcmd.ResolveLocalPaths(ours); err != nil {
+		return fmt.Errorf("reading the instance's kubeconfig: %w", err)
+	}
+	current := ours.Contexts[ours.CurrentContext]
+	if current == nil || ours.Clusters[current.Cluster] == nil || ours.AuthInfos[current.AuthInfo] == nil {
+		return fmt.Errorf("%s has no current context", i.KubeconfigPath())
+	}
 	paths := clientcmd.NewDefaultPathOptions()
 	theirs, err := paths.GetStartingConfig()
 	if err != nil {
 		return fmt.Errorf("reading your kubeconfig: %w", err)
 	}
-	current := ours.Contexts[ours.CurrentContext]
 	cluster, user := ours.Clusters[current.Cluster], ours.AuthInfos[current.AuthInfo]
 	// What has an origin would be written back there.
 	cluster.LocationOfOrigin, user.LocationOfOrigin = "", ""

@@ -17,12 +17,36 @@ import (
 // SystemNamespace holds the instance's own accounts.
 const SystemNamespace = "fairway-system"
 
+// The accounts of who runs an instance: Operator where the cluster is the
+// instance's own, Local where it is somebody else's.
+const (
+	Operator = "operator"
+	Local    = "local"
+)
+
 // EnsureOperator makes the account of who runs an embedded cluster,
 // fairway-system/operator with the ClusterRole cluster-admin, and returns a new
 // token of it, for the Kubernetes API and Fairway. It may be called any number
 // of times; earlier tokens stay good until they expire.
 func EnsureOperator(ctx context.Context, client kubernetes.Interface, ttl time.Duration) (Token, error) {
-	return ensureAccount(ctx, client, "operator", "cluster-admin", ttl)
+	return ensureAccount(ctx, client, Operator, "cluster-admin", ttl)
+}
+
+// EnsureLocal makes the account with which plain git, registry clients and the
+// UI on the instance's machine are let in where the cluster is somebody else's:
+// fairway-system/local, which may do everything with repositories and images,
+// and look at what is delivered. It returns a new token of it that is good for
+// Fairway alone.
+func EnsureLocal(ctx context.Context, client kubernetes.Interface, ttl time.Duration) (Token, error) {
+	const role = "fairway-local"
+	rules := []rbacv1.PolicyRule{
+		ours("get", "list", "watch", "create", "update", "patch", "delete"),
+		deliveries("get", "list", "watch"),
+	}
+	if err := applyClusterRole(ctx, client, role, nil, rules); err != nil {
+		return Token{}, err
+	}
+	return ensureAccount(ctx, client, Local, role, ttl, Audience)
 }
 
 // EnsureNodePull makes the account with which a node pulls images,

@@ -29,18 +29,21 @@ func ours(verbs ...string) rbacv1.PolicyRule {
 	}
 }
 
+func deliveries(verbs ...string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{
+		APIGroups: []string{"argoproj.io", "source.toolkit.fluxcd.io", "kustomize.toolkit.fluxcd.io"},
+		Resources: []string{"*"},
+		Verbs:     verbs,
+	}
+}
+
 // clusterRoles are the roles of people. None of them may write an Application
 // or a Kustomization: what those deploy is applied with the engine's
 // permissions, which are wider than a namespace's.
 func clusterRoles() []clusterRole {
-	deliveries := rbacv1.PolicyRule{
-		APIGroups: []string{"argoproj.io", "source.toolkit.fluxcd.io", "kustomize.toolkit.fluxcd.io"},
-		Resources: []string{"*"},
-		Verbs:     []string{"get", "list", "watch"},
-	}
 	// Not of images: a reader of another namespace's manifests need not have more.
 	read := []rbacv1.PolicyRule{{APIGroups: []string{core.Group}, Resources: []string{core.ResourceRepositories}, Verbs: []string{"get"}}}
-	view := []rbacv1.PolicyRule{ours("get", "list", "watch"), deliveries}
+	view := []rbacv1.PolicyRule{ours("get", "list", "watch"), deliveries("get", "list", "watch")}
 	develop := slices.Concat(view, []rbacv1.PolicyRule{ours("create", "update", "patch")})
 	administer := slices.Concat(develop, []rbacv1.PolicyRule{ours("delete", "deletecollection")})
 	return []clusterRole{
@@ -52,8 +55,10 @@ func clusterRoles() []clusterRole {
 }
 
 // EnsureRoles installs the ClusterRoles fairway-reader, fairway-viewer,
-// fairway-developer and fairway-admin, and thereby gives the cluster's own view, edit and admin their
-// part in Fairway. It may be called any number of times.
+// fairway-developer and fairway-admin, and thereby gives the cluster's own
+// view, edit and admin their part in Fairway; and the admission policy that
+// holds back from them what reaches beyond a namespace. It may be called any
+// number of times.
 func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
 	for _, role := range clusterRoles() {
 		labels := map[string]string{}
@@ -64,7 +69,7 @@ func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
 			return err
 		}
 	}
-	return nil
+	return applyMirrorPolicy(ctx, client)
 }
 
 func applyClusterRole(ctx context.Context, client kubernetes.Interface, name string, labels map[string]string, rules []rbacv1.PolicyRule) error {

@@ -10,8 +10,8 @@ import (
 // sessionTTL is a working day.
 const sessionTTL = 12 * time.Hour
 
-// OperatorSession returns a token of the operator for one session of the UI.
-// EnsureOperator must have made the account.
-func OperatorSession(ctx context.Context, client kubernetes.Interface) (Token, error) {
-	return requestToken(ctx, client, SystemNamespace, "operator", sessionTTL, Audience)
+// Session returns a token of the account, Operator or Local, for one session of
+// the UI. EnsureOperator or EnsureLocal must have made it.
+func Session(ctx context.Context, client kubernetes.Interface, account string) (Token, error) {
+	return requestToken(ctx, client, SystemNamespace, account, sessionTTL, Audience)
 }

@@ -37,6 +37,11 @@ func TestExternalCluster(t *testing.T) {
 		t.Errorf("a cluster was started although one was given: %d", s.ClusterPID)
 	}
 
+	if given := filepath.Join(cluster, "admin.kubeconfig"); s.Kubeconfig != given {
+		t.Errorf("the kubeconfig is %s, want the given one, %s", s.Kubeconfig, given)
+	}
+	wantNoAdmin(t, own)
+
 	image := buildWebApp(t, own, s.Registry)
 	robot := strings.TrimSpace(own.must(t, "token", "create", "puller", "--can", "pull:web-app"))
 	far.startNode(t, cluster, []map[string]any{{
@@ -46,6 +51,50 @@ func TestExternalCluster(t *testing.T) {
 	own.repository(t, "external", map[string]string{"app/web.yaml": webAppPod(listen + "/" + image)})
 	own.apply(t, application("external", strings.TrimSuffix(s.UIURL, "/")+"/git/external.git", "app", "external"))
 	own.want(t, "Running", "get", "pod", "web-app", "-n", "external", "-o", "jsonpath={.status.phase}")
+	if out := own.must(t, "app", "render", "external"); !strings.Contains(out, "name: web-app") {
+		t.Errorf("render: %s", out)
+	}
+
+	// This kubeconfig has a certificate, which only the Kubernetes API takes; a
+	// token is its user for us too.
+	own.refused(t, "may not update applications", "app", "rollback", "external")
+	own.kubectl(t, "create", "serviceaccount", "ada")
+	own.kubectl(t, "create", "clusterrolebinding", "ada", "--clusterrole=cluster-admin", "--serviceaccount=default:ada")
+	ada := elsewhere(t)
+	ada.kubeconfig(t, own, own.kubectl(t, "create", "token", "ada"))
+	ada.refused(t, "nothing to go back to", "app", "rollback", "external", "--server", s.UIURL)
+}
+
+// wantNoAdmin fails where the instance has given itself more in somebody
+// else's cluster than repositories, images, and a look at what is delivered.
+func wantNoAdmin(t *testing.T, own *instance) {
+	t.Helper()
+	var bindings struct {
+		Items []struct {
+			RoleRef  struct{ Name string }
+			Subjects []struct{ Namespace, Name string }
+		}
+	}
+	if err := json.Unmarshal([]byte(own.kubectl(t, "get", "clusterrolebindings", "-o", "json")), &bindings); err != nil {
+		t.Fatal(err)
+	}
+	accounts := map[string]string{}
+	for _, b := range bindings.Items {
+		for _, subject := range b.Subjects {
+			if subject.Namespace == "fairway-system" {
+				accounts[subject.Name] = b.RoleRef.Name
+			}
+		}
+	}
+	if len(accounts) != 1 || accounts["local"] != "fairway-local" {
+		t.Errorf("accounts of the instance in somebody else's cluster: %v", accounts)
+	}
+	for _, what := range [][]string{{"get", "secrets"}, {"update", "applications.argoproj.io"}, {"create", "pods"}, {"impersonate", "users"}} {
+		args := append([]string{"kubectl", "auth", "can-i", "-A", "--as", "system:serviceaccount:fairway-system:local"}, what...)
+		if out, err := own.run(t.Context(), args...); err == nil || strings.TrimSpace(out) != "no" {
+			t.Errorf("may the account %v: %s", what, out)
+		}
+	}
 }
 
 // host is a network namespace, joined to ours by a link with TLS on it.

@@ -98,6 +98,12 @@ func TestFromAnotherMachineByKubeconfig(t *testing.T) {
 kind: Namespace
 metadata: {name: remote-flux}
 ---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: remote-flux-reads, namespace: default}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: fairway-reader}
+subjects: [{kind: ServiceAccount, name: default, namespace: remote-flux}]
+---
 apiVersion: source.toolkit.fluxcd.io/v1
 kind: GitRepository
 metadata: {name: remote-flux, namespace: remote-flux}
@@ -148,14 +154,17 @@ func (i *instance) login(t *testing.T, server, token string) {
 func (i *instance) kubeconfig(t *testing.T, of *instance, token string) {
 	t.Helper()
 	var config struct {
-		Clusters []json.RawMessage `json:"clusters"`
+		Clusters []struct {
+			Name    string          `json:"name"`
+			Cluster json.RawMessage `json:"cluster"`
+		} `json:"clusters"`
 	}
 	if err := json.Unmarshal([]byte(of.kubectl(t, "config", "view", "--raw", "-o", "json")), &config); err != nil || len(config.Clusters) != 1 {
 		t.Fatalf("the kubeconfig of %s: %v", of.data, err)
 	}
-	content := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","clusters":[%s],
+	content := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","clusters":[{"name":"there","cluster":%s}],
 "users":[{"name":"me","user":{"token":%q}}],
-"contexts":[{"name":"me","context":{"cluster":"fairway","user":"me"}}],"current-context":"me"}`, config.Clusters[0], token)
+"contexts":[{"name":"me","context":{"cluster":"there","user":"me"}}],"current-context":"me"}`, config.Clusters[0].Cluster, token)
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
