@@ -1,10 +1,29 @@
 package e2e
 
 import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"io/fs"
+	"math/big"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What is refused, from the outside: by git, by the command line, by the plain
@@ -122,4 +141,195 @@ func TestPushOverTheLimit(t *testing.T) {
 	if _, err := shared.run(t.Context(), "kubectl", "patch", "repositories.fairway-cd.io", "refuse-limits", "--type=merge", "-p", `{"spec":{"limits":{"pushSize":"-1"}}}`); err == nil || !strings.Contains(err.Error(), "want more than 0") {
 		t.Errorf("a negative limit: %v", err)
 	}
+}
+
+// Somebody else's server that wants a password: what is wrong with it is said,
+// and the password is not.
+func TestExternalCredentials(t *testing.T) {
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	bare := filepath.Join(root, "locked.git")
+	shared.git(t, root, "init", "-q", "--bare", "-b", "main", bare)
+	work := t.TempDir()
+	shared.git(t, work, "init", "-q", "-b", "main")
+	shared.git(t, work, "remote", "add", "origin", bare)
+	shared.push(t, work, map[string]string{"app/cm.yaml": configMap("c", "one")})
+	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1"}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, password, _ := r.BasicAuth(); name != "ada" || password != "right-s3cret" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="locked"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		backend.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	url := server.URL + "/locked.git"
+	secret := func(password string) string {
+		return fmt.Sprintf(`apiVersion: v1
+kind: Secret
+metadata: {name: refuse-locked, namespace: argocd, labels: {argocd.argoproj.io/secret-type: repository}}
+stringData: {url: %q, username: ada, password: %q}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: refuse-locked, namespace: flux-system}
+stringData: {username: ada, password: %[2]q}
+`, url, password)
+	}
+	t.Cleanup(func() {
+		for _, ns := range []string{"argocd", "flux-system"} {
+			_, _ = shared.run(context.Background(), "kubectl", "delete", "secret", "refuse-locked", "-n", ns, "--ignore-not-found")
+		}
+	})
+	source := func(name, ref string) string {
+		return fmt.Sprintf(`---
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: %s, namespace: flux-system}
+spec: {interval: 2s, url: %q, ref: {%s}, secretRef: {name: refuse-locked}}
+`, name, url, ref)
+	}
+	app := strings.Replace(application("refuse-locked", url, "app", "refuse-locked"), "metadata:", "metadata:\n  annotations: {argocd.argoproj.io/refresh: hard}", 1)
+	shared.apply(t, app)
+	says := func(want string, args ...string) {
+		t.Helper()
+		eventually(t, func() string {
+			got := shared.kubectl(t, append(args, "-o", "jsonpath={.status.conditions[*].message}")...)
+			if strings.Contains(got, "s3cret") {
+				t.Fatalf("it shows a password: %s", got)
+			}
+			if !strings.Contains(got, want) {
+				return fmt.Sprintf("%v says %q, want %q", args, got, want)
+			}
+			return ""
+		})
+	}
+	application := []string{"get", "application", "refuse-locked", "-n", "argocd"}
+	repository := []string{"get", "gitrepositories.source.toolkit.fluxcd.io", "-n", "flux-system"}
+	says(url+" wants credentials, or does not exist", application...)
+	shared.apply(t, secret("wrong-s3cret")+"---\n"+app+source("refuse-locked", "branch: main")+source("refuse-revision", "tag: v9.9"))
+	says(url+" refused the credentials", application...)
+	says(url+" refused the credentials", append(repository, "refuse-locked")...)
+	shared.apply(t, secret("right-s3cret"))
+	shared.want(t, "one", "get", "configmap", "c", "-n", "refuse-locked", "-o", "jsonpath={.data.key}")
+	says("stored artifact for revision 'main@sha1:", append(repository, "refuse-locked")...)
+	says(`has no revision "v9.9"`, append(repository, "refuse-revision")...)
+}
+
+// Tokens that are no more, or are not enough. An expired one is signed with
+// the instance's own key: the cluster gives none that ends within ten minutes.
+func TestTokensRefused(t *testing.T) {
+	shared.repository(t, "refuse-tokens", map[string]string{"a.yaml": configMap("a", "one")})
+	token := strings.TrimSpace(shared.must(t, "token", "create", "refuse-robot", "--can", "pull:refuse-tokens"))
+	ask := func(token string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, publicGitURL(t)+"/refuse-tokens.git/info/refs?service=git-upload-pack", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("x", token)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		said, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, string(said)
+	}
+	if code, said := ask(token); code != http.StatusOK {
+		t.Fatalf("a good token: %d %s", code, said)
+	}
+	if code, said := ask(expired(t, token)); code != http.StatusUnauthorized || !strings.Contains(said, "the token expired") {
+		t.Errorf("an expired token: %d %s", code, said)
+	}
+	with := func(token, name string) string {
+		return strings.Replace(publicGitURL(t), "://", "://x:"+token+"@", 1) + "/" + name + ".git"
+	}
+	shared.repository(t, "refuse-others", map[string]string{"a.yaml": configMap("a", "one")})
+	_, err := shared.exec(t.Context(), "", "git", "ls-remote", with(token, "refuse-others"))
+	if err == nil || !strings.Contains(err.Error(), "may not get repositories.fairway-cd.io default/refuse-others") {
+		t.Errorf("a token without permission: %v", err)
+	}
+	shared.must(t, "token", "revoke", "refuse-robot")
+	eventually(t, func() string {
+		code, said := ask(token)
+		if code != http.StatusUnauthorized {
+			return fmt.Sprintf("a revoked token: %d %s", code, said)
+		}
+		return ""
+	})
+}
+
+// expired is the token as it was issued, but long ago.
+func expired(t *testing.T, token string) string {
+	t.Helper()
+	data, err := os.ReadFile(findFile(t, shared.data, "service-account.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	var key any
+	if key, err = x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
+		if key, err = x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(token, ".")
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := map[string]any{}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	ago := time.Now().Add(-time.Hour).Unix()
+	claims["iat"], claims["nbf"], claims["exp"] = ago-600, ago-600, ago
+	if payload, err = json.Marshal(claims); err != nil {
+		t.Fatal(err)
+	}
+	signed := parts[0] + "." + base64.RawURLEncoding.EncodeToString(payload)
+	sum := sha256.Sum256([]byte(signed))
+	var signature []byte
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		signature, err = rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
+	case *ecdsa.PrivateKey:
+		var r, s *big.Int
+		r, s, err = ecdsa.Sign(rand.Reader, key, sum[:])
+		if err == nil {
+			signature = append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+		}
+	default:
+		t.Fatalf("the cluster signs with a %T", key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+func findFile(t *testing.T, dir, name string) string {
+	t.Helper()
+	var found string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == name {
+			found = path
+		}
+		return nil //nolint:nilerr // what vanishes meanwhile is not it
+	})
+	if err != nil || found == "" {
+		t.Fatalf("no %s below %s: %v", name, dir, err)
+	}
+	return found
 }
