@@ -55,10 +55,8 @@ func clusterRoles() []clusterRole {
 }
 
 // EnsureRoles installs the ClusterRoles fairway-reader, fairway-viewer,
-// fairway-developer and fairway-admin, and thereby gives the cluster's own
-// view, edit and admin their part in Fairway; and the admission policy that
-// holds back from them what reaches beyond a namespace. It may be called any
-// number of times.
+// fairway-developer and fairway-admin, and thereby gives the cluster's own view, edit and admin their
+// part in Fairway. It may be called any number of times.
 func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
 	for _, role := range clusterRoles() {
 		labels := map[string]string{}
@@ -69,7 +67,7 @@ func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
 			return err
 		}
 	}
-	return applyMirrorPolicy(ctx, client)
+	return nil
 }
 
 func applyClusterRole(ctx context.Context, client kubernetes.Interface, name string, labels map[string]string, rules []rbacv1.PolicyRule) error {
