@@ -218,9 +218,10 @@ func TestSoakKilledDuringSync(t *testing.T) {
 		})
 		i.says(t, app, phase, "Succeeded")
 		i.says(t, app, syncState, "Synced")
-		for hook, runs := range i.hookRuns(t, app) {
-			if runs != seen[hook]+1 {
-				t.Errorf("kill %d: hook %s has run %d times, want 1", n, hook, runs-seen[hook])
+		runs := i.hookRuns(t, app)
+		for _, hook := range []string{"before", "after"} {
+			if runs[hook] != seen[hook]+1 {
+				t.Errorf("kill %d: hook %s has run %d times, want 1", n, hook, runs[hook]-seen[hook])
 			}
 		}
 	}

@@ -196,3 +196,121 @@ func TestDeleteHooks(t *testing.T) {
 	shared.want(t, "1", "get", "job", "after", "-n", app, "-o", "jsonpath={.status.succeeded}")
 	shared.want(t, "", "get", "job", "before", "-n", app, "-o", "name", "--ignore-not-found")
 }
+
+// While a Kustomization or its GitRepository is suspended nothing of it moves
+// and nothing is healed; when it is resumed, what was missed is made good.
+func TestSuspend(t *testing.T) {
+	const app = "suspend"
+	dir := shared.repository(t, app, map[string]string{"app/cm.yaml": configMap("cm", "one")})
+	shared.kubectl(t, "create", "namespace", app)
+	shared.apply(t, flux(app, app, publicGitURL(t)+"/"+app+".git", "./app", ""))
+	value := []string{"get", "configmap", "cm", "-n", app, "-o", "jsonpath={.data.key}"}
+	shared.want(t, "one", value...)
+	revision := []string{"get", "gitrepository", app, "-n", "default", "-o", "jsonpath={.status.artifact.revision}"}
+	suspend := func(kind string, on bool) {
+		t.Helper()
+		shared.kubectl(t, "patch", kind, app, "-n", "default", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"suspend":%t}}`, on))
+	}
+
+	suspend("kustomization", true)
+	shared.push(t, dir, map[string]string{"app/cm.yaml": configMap("cm", "two")})
+	shared.want(t, "main@sha1:"+shared.git(t, dir, "rev-parse", "HEAD"), revision...)
+	shared.kubectl(t, "patch", "configmap", "cm", "-n", app, "--type=merge", "-p", `{"data":{"key":"by-hand"}}`)
+	shared.marker(t)
+	if got := shared.kubectl(t, value...); got != "by-hand" {
+		t.Errorf("while the Kustomization is suspended the key has become %q", got)
+	}
+	suspend("kustomization", false)
+	shared.want(t, "two", value...)
+
+	suspend("gitrepository", true)
+	shared.push(t, dir, map[string]string{"app/cm.yaml": configMap("cm", "three")})
+	shared.marker(t)
+	if got := shared.kubectl(t, value...); got != "two" {
+		t.Errorf("while the GitRepository is suspended the key has become %q", got)
+	}
+	shared.kubectl(t, "patch", "configmap", "cm", "-n", app, "--type=merge", "-p", `{"data":{"key":"by-hand"}}`)
+	shared.want(t, "two", value...) // its Kustomization goes on
+	suspend("gitrepository", false)
+	shared.want(t, "three", value...)
+}
+
+// marker waits until a push that was made just now was delivered: the engine
+// has had the time for what was pushed before.
+func (i *instance) marker(t *testing.T) {
+	t.Helper()
+	name := fmt.Sprintf("marker-%d", time.Now().UnixNano())
+	i.repository(t, name, map[string]string{"app/cm.yaml": configMap("cm", "one")})
+	i.apply(t, application(name, publicGitURL(t)+"/"+name+".git", "app", name))
+	i.want(t, "one", "get", "configmap", "cm", "-n", name, "-o", "jsonpath={.data.key}")
+	i.kubectl(t, "delete", "application", name, "-n", "argocd")
+}
+
+// An Application of several sources: a chart in one repository, its values in
+// another, plain manifests in a third. Each moves it by itself.
+func TestSeveralSources(t *testing.T) {
+	const app = "several"
+	shared.repository(t, app+"-chart", map[string]string{
+		"chart/Chart.yaml":        "apiVersion: v2\nname: several\nversion: 1.0.0\n",
+		"chart/values.yaml":       "colour: none\nsize: small\n",
+		"chart/templates/cm.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: chart}\ndata: {key: '{{ .Values.colour }} {{ .Values.size }}'}\n",
+	})
+	values := shared.repository(t, app+"-values", map[string]string{"production/values.yaml": "colour: red\n"})
+	plain := shared.repository(t, app+"-plain", map[string]string{"app/plain.yaml": configMap("plain", "one")})
+	base := publicGitURL(t) + "/" + app
+	shared.apply(t, fmt.Sprintf(`apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata: {name: %[1]s, namespace: argocd}
+spec:
+  project: default
+  sources:
+  - repoURL: %[2]s-chart.git
+    targetRevision: HEAD
+    path: chart
+    helm: {valueFiles: [$values/production/values.yaml]}
+  - {repoURL: %[2]s-values.git, targetRevision: HEAD, ref: values}
+  - {repoURL: %[2]s-plain.git, targetRevision: HEAD, path: app}
+  destination: {server: https://kubernetes.default.svc, namespace: %[1]s}
+  syncPolicy:
+    automated: {prune: true, selfHeal: true}
+    syncOptions: [CreateNamespace=true]
+`, app, base))
+	key := func(name string) []string {
+		return []string{"get", "configmap", name, "-n", app, "-o", "jsonpath={.data.key}"}
+	}
+	shared.want(t, "red small", key("chart")...)
+	shared.want(t, "one", key("plain")...)
+	shared.push(t, values, map[string]string{"production/values.yaml": "colour: blue\nsize: large\n"})
+	shared.want(t, "blue large", key("chart")...)
+	shared.push(t, plain, map[string]string{"app/plain.yaml": configMap("plain", "two")})
+	shared.want(t, "two", key("plain")...)
+	shared.says(t, app, "{.status.sync.revisions[1]}", shared.git(t, values, "rev-parse", "HEAD"))
+	shared.says(t, app, "{.status.history[*].id}", "0 1 2")
+	shared.push(t, values, map[string]string{"production/values.yaml": ""})
+	shared.says(t, app, problems, "production/values.yaml")
+	shared.says(t, app, syncState, "Unknown")
+	shared.want(t, "blue large", key("chart")...)
+}
+
+// An Application of Applications makes them, follows a new one, and deletes
+// with what it owned the one that is removed from Git.
+func TestAppOfApps(t *testing.T) {
+	const app = "parent"
+	url := publicGitURL(t) + "/" + app + ".git"
+	child := func(name string) string { return cascading(application(name, url, name, name)) }
+	dir := shared.repository(t, app, map[string]string{
+		"apps/first.yaml": child("first-child"), "first-child/cm.yaml": configMap("cm", "first"),
+		"second-child/cm.yaml": configMap("cm", "second"),
+	})
+	shared.apply(t, cascading(application(app, url, "apps", "argocd")))
+	shared.want(t, "first", "get", "configmap", "cm", "-n", "first-child", "-o", "jsonpath={.data.key}")
+	shared.says(t, app, syncState, "Synced")
+	shared.push(t, dir, map[string]string{"apps/second.yaml": child("second-child")})
+	shared.want(t, "second", "get", "configmap", "cm", "-n", "second-child", "-o", "jsonpath={.data.key}")
+	shared.push(t, dir, map[string]string{"apps/first.yaml": ""})
+	shared.want(t, "", "get", "application", "first-child", "-n", "argocd", "--ignore-not-found", "-o", "name")
+	shared.names(t, "first-child")
+	shared.kubectl(t, "delete", "application", app, "-n", "argocd")
+	shared.want(t, "", "get", "application", "second-child", "-n", "argocd", "--ignore-not-found", "-o", "name")
+	shared.names(t, "second-child")
+}
