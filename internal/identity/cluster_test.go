@@ -48,6 +48,7 @@ func TestCluster(t *testing.T) {
 		{"robots", testRobots},
 		{"revocation", testRevocation},
 		{"people", testPeople},
+		{"mirrors", testMirrorPolicy},
 		{"operator and node", testAccounts},
 		{"one question for many", testQuestions},
 		{"throttling", testThrottling},

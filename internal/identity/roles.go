@@ -55,8 +55,10 @@ func clusterRoles() []clusterRole {
 }
 
 // EnsureRoles installs the ClusterRoles fairway-reader, fairway-viewer,
-// fairway-developer and fairway-admin, and thereby gives the cluster's own view, edit and admin their
-// part in Fairway. It may be called any number of times.
+// fairway-developer and fairway-admin, and thereby gives the cluster's own
+// view, edit and admin their part in Fairway; and the admission policy that
+// holds back from them what reaches beyond a namespace. It may be called any
+// number of times.
 func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
 	for _, role := range clusterRoles() {
 		labels := map[string]string{}
@@ -67,7 +69,7 @@ func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
 			return err
 		}
 	}
-	return nil
+	return applyMirrorPolicy(ctx, client)
 }
 
 func applyClusterRole(ctx context.Context, client kubernetes.Interface, name string, labels map[string]string, rules []rbacv1.PolicyRule) error {
