@@ -43,7 +43,7 @@ func (e *Engine) repositoryAuth(ctx context.Context, url string) (Auth, error) {
 				return argoAuth(s), nil
 			}
 		case secretRepoTemplate:
-			if have != "" && strings.HasPrefix(want, have) && len(have) > longest {
+			if covers(have, want) && len(have) > longest {
 				best, longest = s, len(have)
 			}
 		}
@@ -52,6 +52,17 @@ func (e *Engine) repositoryAuth(ctx context.Context, url string) (Auth, error) {
 		return Auth{}, nil
 	}
 	return argoAuth(best), nil
+}
+
+// covers: a template's URL stands for the repositories below it. It ends with
+// a whole part of the path, so that the credentials for one host or owner do
+// not go to another whose name begins the same.
+func covers(template, url string) bool {
+	rest, below := strings.CutPrefix(url, template)
+	if template == "" || !below {
+		return false
+	}
+	return rest == "" || rest[0] == '/' || strings.HasSuffix(template, ":")
 }
 
 // normalURL is the URL without what makes no difference.
