@@ -25,7 +25,11 @@ func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n
 	if err != nil {
 		return err
 	}
-	listeners, err := s.listen(ctx, st)
+	source, err := s.certificates(st)
+	if err != nil {
+		return err
+	}
+	listeners, err := s.listen(ctx, st, source)
 	if err != nil {
 		return err
 	}
@@ -35,6 +39,9 @@ func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n
 	}
 	serveListeners(ctx, group, handler, listeners)
 	group.Go(func() error { return st.tls.Run(ctx) })
+	if source != st.tls {
+		group.Go(func() error { return source.Run(ctx) })
+	}
 	group.Go(func() error { return engine.stage.workers(ctx) })
 	group.Go(func() error { return engine.Run(ctx) })
 	if err := engine.Ready(ctx); err != nil {
@@ -50,9 +57,18 @@ func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n
 	return n.ready(ctx)
 }
 
+// certificates is what addresses off loopback are served with: the files that
+// were given, read again as they change, or our own.
+func (s *Server) certificates(st *stores) (certs.Source, error) {
+	if s.inst.Config.TLSCert == "" {
+		return st.tls, nil
+	}
+	return certs.Load(s.inst.Config.TLSCert, s.inst.Config.TLSKey)
+}
+
 // listen takes all addresses: the loopback ones, those asked for, and the
 // node's side of the house.
-func (s *Server) listen(ctx context.Context, st *stores) ([]listener, error) {
+func (s *Server) listen(ctx context.Context, st *stores, source certs.Source) ([]listener, error) {
 	all, err := s.inst.listenLoopback()
 	if err != nil {
 		return nil, err
@@ -63,13 +79,6 @@ func (s *Server) listen(ctx context.Context, st *stores) ([]listener, error) {
 			return nil, err
 		}
 		all = append(all, l)
-	}
-	var source certs.Source = st.tls
-	if s.inst.Config.TLSCert != "" {
-		source, err = certs.Load(s.inst.Config.TLSCert, s.inst.Config.TLSKey)
-		if err != nil {
-			return nil, err
-		}
 	}
 	for _, address := range s.inst.Config.Listen {
 		l, err := net.Listen("tcp", address)
