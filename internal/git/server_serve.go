@@ -24,6 +24,10 @@ const (
 	maxFetchRequest = 64 << 20
 	// idleTime is how long a client may take to send or take something.
 	idleTime = 2 * time.Minute
+	// slowestRate is how fast a body must come on the whole, in bytes a second.
+	slowestRate = 16 << 10
+	// drainTime is how long a client whose push is decided may go on sending.
+	drainTime = 5 * time.Minute
 )
 
 // protocolHeader is what Git-Protocol may hold (gitprotocol-v2(5)): it becomes
@@ -183,17 +187,29 @@ func requestBody(w http.ResponseWriter, r *http.Request, limit int64) (*limitedB
 	return &limitedBody{r: body, left: limit, limit: limit}, nil
 }
 
-// patientReader gives the client idleTime for each read.
+// patientReader gives the client idleTime for each read, and for the whole as
+// long as it keeps up slowestRate: a request that trickles in holds one of few
+// places, and in a push its repository's lock.
 type patientReader struct {
 	r       io.Reader
 	control *http.ResponseController
+	due     time.Time // when what is still to come must be there
 }
 
 func (p *patientReader) Read(b []byte) (int, error) {
+	now := time.Now()
+	if p.due.IsZero() {
+		p.due = now.Add(idleTime)
+	}
+	deadline := now.Add(idleTime)
+	if p.due.Before(deadline) {
+		deadline = p.due
+	}
 	// Without support for deadlines (HTTP/2 has it, tests' recorders do not)
 	// the request's own time still ends it.
-	_ = p.control.SetReadDeadline(time.Now().Add(idleTime))
+	_ = p.control.SetReadDeadline(deadline)
 	n, err := p.r.Read(b)
+	p.due = p.due.Add(time.Duration(n) * time.Second / slowestRate)
 	if errors.Is(err, io.EOF) {
 		// The answer may take its time: net/http goes on listening for a client
 		// that leaves, and would take the deadline for one.
