@@ -43,6 +43,9 @@ func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
 		return s.externalCluster(ctx, path)
 	}
 	s.progress(Step{Name: "starting Kubernetes"})
+	if err := s.inst.checkRoom(); err != nil {
+		return nil, err
+	}
 	program, err := ClusterProgram()
 	if err != nil {
 		return nil, err
