@@ -33,7 +33,8 @@ func newAppDiffCommand(o *appOptions) *cobra.Command {
 		Use:   "diff NAME",
 		Short: "Show how the cluster differs from the source",
 		Long: `Show how the cluster differs from the source, as a unified diff from what is
-there to what is wanted. The exit code is 1 where there is a difference.`,
+there to what is wanted. The exit code is 1 where there is a difference. The
+server compares; it can be on any machine (--server).`,
 		Example: "  fairway app diff web-app\n  fairway app diff web-app --revision my-branch",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {

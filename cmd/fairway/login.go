@@ -33,7 +33,8 @@ func newLoginCommand(g *globals) *cobra.Command {
 		Long: `Ask the server whether it takes the token, and keep it on this machine: git
 gets it from a credential helper for this server alone ('fairway credential'),
 and registry clients (docker, podman, skopeo, crane) from Docker's
-configuration or the credential store that is set there.
+configuration or the credential store that is set there. Commands with --server
+use it too.
 
 Without SERVER it is the instance on this machine, and its operator's token
 where none is given. For another server the token is asked for; 'fairway token
