@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/render"
@@ -148,9 +149,12 @@ func entry(ctx context.Context, tree core.Tree, name string) (core.TreeEntry, bo
 	return e, err == nil, err
 }
 
-// triedOne is for how many new entries it is found out one by one whether
-// they matter. Where there are more, all that a listing shows go.
-const triedOne = 50
+// How many new entries are tried one by one, and for how long. Those that are
+// left then go, as all that a listing shows would.
+const (
+	triedOne = 50
+	trying   = 10 * time.Second
+)
 
 // least returns what is needed, and of the new and the missing entries of
 // listed directories only those without which something else is rendered than
@@ -172,7 +176,11 @@ func (r *rollback) least(ctx context.Context, p *part, b *restoration) (map[stri
 		return all, nil
 	}
 	least := maps.Clone(all)
+	began := time.Now()
 	for _, name := range sortedKeys(b.surplus) {
+		if time.Since(began) > trying {
+			break
+		}
 		removed := least[name]
 		delete(least, name)
 		same, err := renders(least)

@@ -529,12 +529,13 @@ func TestRollbackOfWhatIsGone(t *testing.T) {
 }
 
 // Pushes and rollbacks at the same time: each has its commit, none is lost.
+// The application lists the directory into which the pushes put their files.
 func TestRollbackWhilePushesComeIn(t *testing.T) {
 	const app, rounds = "rb-busy", 6
-	dir := shared.repository(t, app, map[string]string{"app/a.yaml": configMap("a", "good")})
+	dir := shared.repository(t, app, map[string]string{"a.yaml": configMap("a", "good")})
 	good := shared.git(t, dir, "rev-parse", "HEAD")
-	shared.apply(t, application(app, publicGitURL(t)+"/"+app+".git", "app", app))
-	shared.key(t, app, "a", "good")
+	shared.apply(t, application(app, publicGitURL(t)+"/"+app+".git", ".", app))
+	shared.history(t, app, 1)
 	// push pushes a commit, after what was pushed or rolled back meanwhile.
 	var pushing sync.Mutex
 	push := func(path, content, message string) {
@@ -561,7 +562,7 @@ func TestRollbackWhilePushesComeIn(t *testing.T) {
 		pushing.Lock()
 		shared.git(t, dir, "pull", "-q", "--rebase") // the last rollback
 		pushing.Unlock()
-		push("app/a.yaml", configMap("a", fmt.Sprintf("bad-%d", n)), "bad")
+		push("a.yaml", configMap("a", fmt.Sprintf("bad-%d", n)), "bad")
 		result := shared.rollback(t, app, good, "--reason", fmt.Sprintf("bad-%d", n))
 		if result.Commit == "" || result.Pinned {
 			t.Errorf("rollback %d: %+v", n, result)
