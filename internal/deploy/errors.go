@@ -67,6 +67,8 @@ func (e *ObjectError) Hint() string {
 		return "the field can only be set when the object is made: delete the object, or let it be recreated (Application: sync option Force=true; Kustomization: spec.force or the annotation kustomize.toolkit.fluxcd.io/force: enabled)"
 	case MissingNamespace:
 		return "add the Namespace to the manifests or create it (Application: sync option CreateNamespace=true)"
+	case Duplicate:
+		return "remove all but one of them"
 	case Shared:
 		return "remove it from one of the two, or delete the other delivery without its objects"
 	}

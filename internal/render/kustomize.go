@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/openapi"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fairway-cd/fairway/internal/core"
 )
 
 // kustomizeMutex guards kyaml's global OpenAPI schema, which builds read and
@@ -110,6 +112,9 @@ func (f *kustomizeFS) explain(err error) error {
 	if broken := f.brokenFile(); broken != nil {
 		return broken
 	}
+	if twice := f.duplicate(); twice != nil {
+		return twice
+	}
 	msg := strings.ReplaceAll(err.Error(), mount+"/", "")
 	e := NewError(BuildFailed, f.job.dir, 0, "%s", f.redact(withoutQuotes(msg)))
 	var pathErr *kustomizePathError
@@ -176,4 +181,36 @@ func setMetadata(objects []*unstructured.Unstructured, opts KustomizeOptions) {
 			o.SetAnnotations(merge(o.GetAnnotations(), opts.MetadataAnnotations))
 		}
 	}
+}
+
+// duplicate finds an object that two files of one kustomization have, which
+// kustomize refuses in words that name neither.
+func (f *kustomizeFS) duplicate() error {
+	for _, file := range sortedKeys(f.read) {
+		var k types.Kustomization
+		if !isKustomizationName(path.Base(file)) || k.Unmarshal(f.read[file]) != nil {
+			continue
+		}
+		seen := map[core.ObjectRef]string{}
+		for _, resource := range k.Resources {
+			p := path.Join(path.Dir(file), resource)
+			data, ok := f.read[p]
+			if !ok {
+				continue // a directory, or not come to
+			}
+			objects, err := f.job.objects(p, data)
+			if err != nil {
+				return nil
+			}
+			for _, o := range objects {
+				gvk := o.GroupVersionKind()
+				ref := core.ObjectRef{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+				if first, ok := seen[ref]; ok {
+					return NewError(BuildFailed, p, 0, "%s is in %s too", ref, first).WithHint("remove it from one of the two")
+				}
+				seen[ref] = p
+			}
+		}
+	}
+	return nil
 }

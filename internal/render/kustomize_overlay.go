@@ -217,6 +217,10 @@ func decodes[T any](decode func([]byte) (T, error), data []byte) (err error) {
 
 // whereInvalid finds the line that a decoder refused, by our own decoder.
 func (j *job) whereInvalid(file string, data []byte) error {
+	if path.Base(file) == "Chart.yaml" {
+		return NewError(InvalidObject, file, 0, "it is a Helm chart, which a Kustomization does not deliver").
+			WithHint("deploy the chart by an Application, or add a kustomization.yaml that lists the manifests")
+	}
 	if _, err := j.objects(file, data); err != nil {
 		return err
 	}

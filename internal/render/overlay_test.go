@@ -2,6 +2,7 @@ package render_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,6 +95,28 @@ func TestGenerateCollectsAsFlux(t *testing.T) {
 	files["apps/values.yaml"] = "a: b\n"
 	if _, err := renderFiles(t, files, render.Request{Path: "apps", Kustomize: opts}); reasonOf(err) != string(render.InvalidObject) {
 		t.Errorf("a file that is no object: %v", err)
+	}
+}
+
+// TestGenerateSaysWhatIsWrong: a chart, and an object that two files have.
+func TestGenerateSaysWhatIsWrong(t *testing.T) {
+	for want, files := range map[string]map[string]string{
+		"app/Chart.yaml: it is a Helm chart, which a Kustomization does not deliver": {
+			"app/Chart.yaml": "apiVersion: v2\nname: c\nversion: 1.0.0\n", "app/values.yaml": "a: b\n",
+		},
+		"app/b.yaml: ConfigMap same is in app/a.yaml too": {"app/a.yaml": configMap("same"), "app/b.yaml": configMap("same")},
+		"app/two.yaml: ConfigMap same is in app/one.yaml too": {
+			"app/one.yaml": configMap("same"), "app/two.yaml": configMap("same"), "app/kustomization.yaml": "resources: [one.yaml, two.yaml]\n",
+		},
+	} {
+		_, err := renderFiles(t, files, render.Request{Path: "app", Kustomize: render.KustomizeOptions{Generate: true}})
+		if err == nil || err.Error() != want {
+			t.Errorf("the error is %v, want %s", err, want)
+		}
+		var hinted core.Hinted
+		if !errors.As(err, &hinted) || hinted.Hint() == "" {
+			t.Errorf("%v has no hint", err)
+		}
 	}
 }
 
