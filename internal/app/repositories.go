@@ -68,6 +68,11 @@ func (r repositoryStore) Delete(ctx context.Context, name core.Name) error {
 	return err
 }
 
+// SetDefaultBranch implements repository.Store.
+func (r repositoryStore) SetDefaultBranch(ctx context.Context, name core.Name, branch string) error {
+	return r.store.SetDefaultBranch(ctx, name, branch)
+}
+
 // Limit implements repository.Store.
 func (r repositoryStore) Limit(ctx context.Context, name core.Name, limits *fairway.RepositoryLimits) error {
 	var set git.Settings

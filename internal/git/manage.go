@@ -62,6 +62,17 @@ func (s *Store) Create(_ context.Context, name core.Name) error {
 	return err
 }
 
+// SetDefaultBranch has clones check the branch out. One that is not there
+// changes nothing: HEAD follows the first branch until then. Of a repository
+// that is not there the error is a *NotFoundError.
+func (s *Store) SetDefaultBranch(_ context.Context, name core.Name, branch string) error {
+	r, err := s.embedded(name)
+	if err != nil {
+		return err
+	}
+	return r.setDefaultBranch(branch)
+}
+
 // Exists says whether there is an embedded repository of the name.
 func (s *Store) Exists(_ context.Context, name core.Name) (bool, error) {
 	_, err := s.embedded(name)

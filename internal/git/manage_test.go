@@ -3,6 +3,7 @@ package git
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,10 +48,24 @@ func TestManage(t *testing.T) {
 	if info, err := w.Show(ctx, webName); err != nil || info.DefaultBranch != "trunk" || info.LastPushBy != "alice" {
 		t.Errorf("%+v, %v", info, err)
 	}
+	if err := w.SetDefaultBranch(ctx, webName, "main"); err != nil {
+		t.Error(err)
+	}
+	if info, err := w.Show(ctx, webName); err != nil || info.DefaultBranch != "trunk" {
+		t.Errorf("a branch that is not there: %+v, %v", info, err)
+	}
+	c.git("push", "-q", w.as("alice", "web"), "HEAD:next")
+	w.got.wait(t, 2)
+	if err := w.SetDefaultBranch(ctx, webName, "next"); err != nil {
+		t.Error(err)
+	}
 	clone := newClient(t)
 	clone.git("clone", "-q", w.as("alice", "web"), "x")
+	if head := clone.git("-C", "x", "branch", "--show-current"); strings.TrimSpace(head) != "next" {
+		t.Errorf("a clone checks out %q", head)
+	}
 	c.git("push", "-q", w.as("alice", ""), "main") // the home repository
-	w.got.wait(t, 2)
+	w.got.wait(t, 3)
 	if s, err := w.Resolve(ctx, w.url+"/git", Ref{}, Auth{}); err != nil || s.Revision.Ref != "refs/heads/main" {
 		t.Errorf("home: %v, %v", s.Revision, err)
 	}
@@ -67,7 +82,7 @@ func TestManage(t *testing.T) {
 		t.Errorf("%v, %v", there, err)
 	}
 	c.git("push", "-q", w.as("alice", "web"), "HEAD:trunk")
-	if again := w.got.wait(t, 3)[2]; again.ID == one.ID || again.New != one.New {
+	if again := w.got.wait(t, 4)[3]; again.ID == one.ID || again.New != one.New {
 		t.Errorf("%+v", again)
 	}
 }

@@ -214,6 +214,21 @@ func (r *repository) followHead(u core.RefUpdate) error {
 	return r.refs.setHead(u.Ref)
 }
 
+// setDefaultBranch has HEAD name the branch, if it is there.
+func (r *repository) setDefaultBranch(branch string) error {
+	ref := "refs/heads/" + branch
+	r.head.Lock()
+	defer r.head.Unlock()
+	head, err := r.refs.head()
+	if err != nil || head == ref {
+		return err
+	}
+	if hash, err := r.refs.lookup(ref); err != nil || hash == "" {
+		return err
+	}
+	return r.refs.setHead(ref)
+}
+
 // writing takes the lock of those who write, once what a crash left behind is
 // out of the way.
 func (r *repository) writing(ctx context.Context) (*fileLock, error) {

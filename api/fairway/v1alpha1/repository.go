@@ -37,10 +37,9 @@ type RepositorySpec struct {
 	// +optional
 	Description string `json:"description,omitempty"`
 
-	// DefaultBranch is what a clone checks out: the target of HEAD, without
-	// refs/heads/. It need not exist yet.
+	// DefaultBranch is what a clone checks out, from when it exists: the target
+	// of HEAD, without refs/heads/. Left out, it is the first branch pushed.
 	//
-	// +kubebuilder:default=main
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=255
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_]([A-Za-z0-9._/-]*[A-Za-z0-9_-])?$`

@@ -34,6 +34,9 @@ type Store interface {
 	Create(ctx context.Context, name core.Name) error
 	Delete(ctx context.Context, name core.Name) error
 	Describe(ctx context.Context, name core.Name) (Description, error)
+	// SetDefaultBranch has clones check the branch out. One that is not there
+	// changes nothing.
+	SetDefaultBranch(ctx context.Context, name core.Name, branch string) error
 	// Limit sets the repository's own limits, nil for none.
 	Limit(ctx context.Context, name core.Name, limits *fairway.RepositoryLimits) error
 	// InsteadOf returns the URLs that the repository serves, SetInsteadOf
@@ -171,6 +174,11 @@ func (r *Reconciler) make(ctx context.Context, obj *fairway.Repository, name cor
 	}
 	if err := r.store.Limit(ctx, name, obj.Spec.Limits); err != nil {
 		return fmt.Errorf("limiting repository %s: %w", name, err)
+	}
+	if branch := obj.Spec.DefaultBranch; branch != "" {
+		if err := r.store.SetDefaultBranch(ctx, name, branch); err != nil {
+			return fmt.Errorf("setting the default branch of repository %s: %w", name, err)
+		}
 	}
 	return r.store.SetInsteadOf(ctx, name, obj.Spec.InsteadOf)
 }
