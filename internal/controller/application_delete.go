@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
@@ -59,9 +60,7 @@ func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error)
 		return a.end(ctx)
 	}
 	a.stages.Watcher.Forget(a.delivery.owner)
-	u := a.object.DeepCopy()
-	u.SetFinalizers(slices.DeleteFunc(u.GetFinalizers(), ourFinalizer))
-	return reconcile.Result{}, a.release(ctx, u)
+	return reconcile.Result{}, a.release(ctx, a.object, ourFinalizer)
 }
 
 // deletion is what is wanted of the deployer.
@@ -101,11 +100,26 @@ func (a *applicationRun) deletionHooks(ctx context.Context) []*unstructured.Unst
 	return copies(a.target.objects)
 }
 
-// release writes an object whose finalizers were removed. A conflict is an
-// error: the next try reads the object again.
-func (e *Engine) release(ctx context.Context, u *unstructured.Unstructured) error {
-	if err := e.client.Update(ctx, u); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("remove the finalizer of %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+// release removes the finalizers that are ours, so that the object can go. It
+// is read again where somebody has written it meanwhile: the garbage collector
+// does, right when it is deleted.
+func (e *Engine) release(ctx context.Context, u *unstructured.Unstructured, ours func(string) bool) error {
+	uid := u.GetUID()
+	for try := 0; ; try++ {
+		u = u.DeepCopy()
+		u.SetFinalizers(slices.DeleteFunc(u.GetFinalizers(), ours))
+		err := e.client.Update(ctx, u)
+		switch {
+		case err == nil, apierrors.IsNotFound(err):
+			return nil
+		case apierrors.IsConflict(err) && try < 4:
+			err = e.reader.Get(ctx, client.ObjectKeyFromObject(u), u)
+		}
+		if apierrors.IsNotFound(err) || u.GetUID() != uid {
+			return nil // gone, or another one of its name
+		}
+		if err != nil {
+			return fmt.Errorf("remove the finalizer of %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+		}
 	}
-	return nil
 }

@@ -83,11 +83,10 @@ func (f *fluxObject) addFinalizer(ctx context.Context) error {
 
 // removeFinalizer lets the object go.
 func (f *fluxObject) removeFinalizer(ctx context.Context) error {
-	u := f.object.DeepCopy()
-	if !controllerutil.RemoveFinalizer(u, fluxFinalizer) {
+	if !controllerutil.ContainsFinalizer(f.object, fluxFinalizer) {
 		return nil
 	}
-	return f.release(ctx, u)
+	return f.release(ctx, f.object, func(name string) bool { return name == fluxFinalizer })
 }
 
 // setReady sets the Ready condition, and with it whether a reconciliation is
