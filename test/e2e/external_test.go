@@ -61,7 +61,8 @@ func TestExternalCluster(t *testing.T) {
 	own.kubectl(t, "create", "serviceaccount", "ada")
 	own.kubectl(t, "create", "clusterrolebinding", "ada", "--clusterrole=cluster-admin", "--serviceaccount=default:ada")
 	ada := elsewhere(t)
-	ada.kubeconfig(t, own, own.kubectl(t, "create", "token", "ada"))
+	named := ada.kubeconfig(t, own, own.kubectl(t, "create", "token", "ada"))
+	own.refused(t, "nothing to go back to", "app", "rollback", "external", "--kubeconfig", named)
 	ada.refused(t, "nothing to go back to", "app", "rollback", "external", "--server", s.UIURL)
 }
 

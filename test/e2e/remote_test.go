@@ -150,8 +150,8 @@ func (i *instance) login(t *testing.T, server, token string) {
 }
 
 // kubeconfig gives the machine a kubeconfig with the token, for the cluster of
-// another instance.
-func (i *instance) kubeconfig(t *testing.T, of *instance, token string) {
+// another instance, and returns its path.
+func (i *instance) kubeconfig(t *testing.T, of *instance, token string) string {
 	t.Helper()
 	var config struct {
 		Clusters []struct {
@@ -170,6 +170,7 @@ func (i *instance) kubeconfig(t *testing.T, of *instance, token string) {
 		t.Fatal(err)
 	}
 	i.env = append(i.env, "KUBECONFIG="+path)
+	return path
 }
 
 // bound is a role with these rules in a namespace, for the ServiceAccount of
