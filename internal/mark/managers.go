@@ -39,28 +39,11 @@ func entries(obj *unstructured.Unstructured) []entry {
 // object's specification or metadata; "" where there is none. Who only removed
 // something owns nothing, and is not to be found.
 func LastManager(obj *unstructured.Unstructured) string {
-	last := lastManagers(obj)
-	if len(last) == 0 {
-		return ""
-	}
-	return last[len(last)-1]
-}
-
-// lastManagers are several where they wrote within the same second, which is
-// as exact as the API server is.
-func lastManagers(obj *unstructured.Unstructured) []string {
-	var last []string
-	var at string
+	var last, at string
 	for _, e := range entries(obj) {
-		if e.manager == FieldManager || e.subresource == "status" {
-			continue
-		}
-		// RFC 3339 in UTC sorts as text.
-		if e.time > at {
-			last, at = nil, e.time
-		}
-		if e.time == at {
-			last = append(last, e.manager)
+		// RFC 3339 in UTC sorts as text. It is as exact as a second.
+		if e.manager != FieldManager && e.subresource != "status" && e.time >= at {
+			last, at = e.manager, e.time
 		}
 	}
 	return last

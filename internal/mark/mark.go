@@ -33,7 +33,8 @@ const Selector = LabelManaged + "=true"
 // The annotations of the evidence.
 const (
 	// AnnotationApplied is "DIGEST.OWNED": the digest of the manifest as it
-	// was sent, and the hash of the owned fields as the API server answered.
+	// was sent, and the hash of the owned fields as the API server answered
+	// (see Owned).
 	AnnotationApplied = "fairway-cd.io/applied"
 	// AnnotationIgnored, where present, holds what is left out of the hash of
 	// the owned fields (an Ignored in JSON), because a delivery ignores those

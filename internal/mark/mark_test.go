@@ -116,9 +116,23 @@ func TestIntact(t *testing.T) {
 		t.Errorf("what %q changed is intact", mark.LastManager(obj))
 	}
 	fields := obj.Object["metadata"].(map[string]any)["managedFields"].([]any)
-	fields[1].(map[string]any)["manager"] = "autoscaler"
+	theirs := fields[1].(map[string]any)
+	theirs["manager"] = "autoscaler"
+	if mark.Intact(obj) {
+		t.Error("what an ignored manager does not own is intact")
+	}
+	ours := fields[0].(map[string]any)["fieldsV1"].(map[string]any)["f:spec"].(map[string]any)
+	delete(ours, "f:replicas")
+	theirs["fieldsV1"].(map[string]any)["f:spec"].(map[string]any)["f:replicas"] = map[string]any{}
 	if !mark.Intact(obj) {
-		t.Error("what an ignored manager changed is not intact")
+		t.Error("what an ignored manager took over is not intact")
+	}
+	// Somebody removes another field: nobody owns that then, and the ignored
+	// manager is still the last one to be seen.
+	delete(ours["f:template"].(map[string]any)["f:spec"].(map[string]any)["f:containers"].(map[string]any)[`k:{"name":"c"}`].(map[string]any), "f:image")
+	delete(container(obj, 1), "image")
+	if mark.Intact(obj) {
+		t.Error("a field is gone, and the object is intact")
 	}
 }
 

@@ -47,10 +47,12 @@ func Digest(obj *unstructured.Unstructured) string {
 // The set of owned fields is read as the API server writes it: an object
 // whose keys are "f:FIELD", "k:{KEYS}", "v:VALUE" and "i:INDEX"
 // (https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management).
+//
+// Where managers are ignored, what each leaf was is added to it (see leaves):
+// without that nobody could tell what they took over from what is gone.
 func Owned(obj *unstructured.Unstructured, ignored Ignored) string {
-	h, leaves := sha256.New(), 0
+	h, found := sha256.New(), leaves(nil)
 	w := walker{ignored: ignored.Pointers, visit: func(path, pointer string, value any) {
-		leaves++
 		var b []byte
 		if !slices.Contains(evidence, pointer) {
 			// What was decoded from JSON encodes; an error would hash as absent.
@@ -58,33 +60,50 @@ func Owned(obj *unstructured.Unstructured, ignored Ignored) string {
 		}
 		// A hash's Write returns no error.
 		fmt.Fprintf(h, "%s=%s\x00", path, b)
+		found = append(found, leafOf(path, b))
 	}}
 	for _, e := range entries(obj) {
 		if e.manager == FieldManager && e.subresource == "" {
 			w.walk(e.fields, obj.Object, "", "")
 		}
 	}
-	if leaves == 0 {
+	switch {
+	case len(found) == 0:
 		return ""
+	case len(ignored.Managers) == 0 || len(found) > maxLeaves:
+		return short(h)
 	}
-	return short(h)
+	return short(h) + leafMark + found.String()
 }
 
 // Intact says whether the object is as its last apply left it, but for what is
-// ignored.
+// ignored: each field is still ours and what it was, or an ignored manager's.
 func Intact(obj *unstructured.Unstructured) bool {
 	a, ok := ReadApplied(obj)
 	if !ok {
 		return false
 	}
 	ignored := ReadIgnored(obj)
-	if a.Owned == Owned(obj, ignored) {
+	now := Owned(obj, ignored)
+	if a.Owned == now {
 		return true
 	}
-	// What a manager takes over is only known once it has.
-	return slices.ContainsFunc(lastManagers(obj), func(m string) bool {
-		return slices.Contains(ignored.Managers, m)
-	})
+	if len(ignored.Managers) == 0 {
+		return false
+	}
+	before, kept := readLeaves(a.Owned)
+	after, keptToo := readLeaves(now)
+	if !kept || now != "" && !keptToo {
+		return false
+	}
+	taken := map[uint32]bool{}
+	w := walker{visit: func(path, _ string, _ any) { taken[leafOf(path, nil).path] = true }}
+	for _, e := range entries(obj) {
+		if e.subresource != "status" && slices.Contains(ignored.Managers, e.manager) {
+			w.walk(e.fields, obj.Object, "", "")
+		}
+	}
+	return before.without(taken).equal(after.without(taken))
 }
 
 // walker visits the leaves of a set of owned fields.
