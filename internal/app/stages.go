@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/deploy"
@@ -32,10 +33,14 @@ func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
 	if err != nil {
 		return nil, err
 	}
+	missed, err := countMissed(metrics.Registry)
+	if err != nil {
+		return nil, err
+	}
 	out := &stages{
 		sources: s.newSources(st),
 		commits: &commits{store: st.git},
-		watcher: drift.New(client),
+		watcher: drift.New(client, drift.WithMissed(missed)),
 	}
 	out.deployer = deploy.New(client, deploy.WithAnswered(out.watcher.Observe))
 	out.renderer, err = s.newRenderer(out)

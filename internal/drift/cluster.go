@@ -2,10 +2,10 @@ package drift
 
 import (
 	"context"
-	"fmt"
-	"strings"
+	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -37,8 +37,6 @@ type Cluster struct {
 	// expected are the owners' objects, and watchers the owners of an object.
 	expected map[core.Owner][]core.ObjectRef
 	watchers map[core.ObjectRef][]core.Owner
-	// interned has a list for each set of owners that was ever seen.
-	interned map[string]*owners
 	queue    queue
 }
 
@@ -51,20 +49,10 @@ func groupKindOf(ref core.ObjectRef) groupKind { return groupKind{ref.Group, ref
 // Option changes a Cluster's defaults.
 type Option func(*Cluster)
 
-// WithTracking says how objects are tracked. The default has Argo CD's
-// namespace be "argocd".
-func WithTracking(t mark.Tracking) Option { return func(c *Cluster) { c.tracking = t } }
-
-// WithHealth sets how healthy an object is. The default is health.Of.
-func WithHealth(f health.Func) Option { return func(c *Cluster) { c.health = f } }
-
-// WithResync sets how often everything is listed to find out what the watches
-// missed, and what is called for each object of which they had missed
-// something. The default is every 10 minutes, and nothing is called. 0 is
-// never.
-func WithResync(every time.Duration, missed func(core.ObjectRef)) Option {
-	return func(c *Cluster) { c.resync, c.missed = every, missed }
-}
+// WithMissed sets what is called for each object of which the watches had
+// missed something. To find that out, everything is listed every 10 minutes.
+// It must not block.
+func WithMissed(f func(core.ObjectRef)) Option { return func(c *Cluster) { c.missed = f } }
 
 // New returns a watcher of the client's cluster.
 func New(client *kube.Client, opts ...Option) *Cluster {
@@ -80,7 +68,6 @@ func New(client *kube.Client, opts ...Option) *Cluster {
 		kinds:    map[groupKind]*kind{},
 		expected: map[core.Owner][]core.ObjectRef{},
 		watchers: map[core.ObjectRef][]core.Owner{},
-		interned: map[string]*owners{},
 		queue:    queue{waiting: map[core.Owner]bool{}, filled: make(chan struct{}, 1)},
 	}
 	for _, o := range opts {
@@ -94,9 +81,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.announce(ctx) })
-	if c.resync > 0 {
-		g.Go(func() error { return c.resyncs(ctx) })
-	}
+	g.Go(func() error { return c.resyncs(ctx) })
 	g.Go(func() error {
 		for {
 			for _, k := range c.unstarted() {
@@ -214,7 +199,7 @@ func (c *Cluster) Known(owner core.Owner) func(core.ObjectRef) (mark.Seen, bool)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		p := c.find(ref)
-		if p == nil || p.drift != None || p.digest == "" || len(p.owners.list) != 1 || p.owners.list[0] != owner {
+		if p == nil || p.drift != None || p.digest == "" || len(p.owners) != 1 || p.owners[0].Value() != owner {
 			return mark.Seen{}, false
 		}
 		return mark.Seen{Digest: p.digest, Health: p.health, Message: p.message}, true
@@ -231,26 +216,11 @@ func (c *Cluster) find(ref core.ObjectRef) *projection {
 
 func (c *Cluster) state(owner core.Owner, ref core.ObjectRef, p *projection) ObjectState {
 	s := ObjectState{Ref: ref, Drift: p.drift, Health: p.health, Message: p.message, By: p.by}
-	if n := len(p.owners.list); n > 0 && !p.owners.has(owner) {
-		s.Drift, s.TakenBy = None, &p.owners.list[n-1]
+	if n := len(p.owners); n > 0 && !slices.Contains(p.owners, unique.Make(owner)) {
+		by := p.owners[n-1].Value()
+		s.Drift, s.TakenBy = None, &by
 	}
 	return s
-}
-
-// intern keeps one list for all objects that have the same owners.
-func (c *Cluster) intern(list []core.Owner) *owners {
-	var key strings.Builder
-	for _, o := range list {
-		fmt.Fprintf(&key, "%s/%s/%s/%s ", o.Dialect, o.Kind, o.Namespace, o.Name)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	o := c.interned[key.String()]
-	if o == nil {
-		o = &owners{list: list}
-		c.interned[key.String()] = o
-	}
-	return o
 }
 
 func wake(c chan struct{}) {

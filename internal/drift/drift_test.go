@@ -344,7 +344,7 @@ func TestAnApplyIsNeverDrift(t *testing.T) {
 
 func TestWhatTheWatchMissed(t *testing.T) {
 	missed := make(chan core.ObjectRef, 100)
-	b := newBench(t, drift.WithGrace(time.Millisecond), drift.WithResync(20*time.Millisecond, func(ref core.ObjectRef) { missed <- ref }))
+	b := newBench(t, drift.WithGrace(time.Millisecond), drift.WithResync(20*time.Millisecond), drift.WithMissed(func(ref core.ObjectRef) { missed <- ref }))
 	b.deliver(b.plan(b.owner, configMap("m")))
 	b.seen(b.owner, 1)
 	b.patch("", "ConfigMap", "m", "somebody", `{"data":{"key":"theirs"}}`)

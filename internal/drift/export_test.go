@@ -17,5 +17,8 @@ func (c *Cluster) Forgetful(ref core.ObjectRef) {
 	c.kinds[groupKindOf(ref)].objects[kube.Key{Namespace: ref.Namespace, Name: ref.Name}] = &old
 }
 
+// WithResync sets how often everything is listed.
+func WithResync(every time.Duration) Option { return func(c *Cluster) { c.resync = every } }
+
 // WithGrace sets how long a watch may lag.
 func WithGrace(d time.Duration) Option { return func(c *Cluster) { c.grace = d } }

@@ -3,6 +3,7 @@ package drift
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -150,7 +151,7 @@ func (k *kind) set(key kube.Key, p *projection) {
 	delete(k.doubts, key)
 	delete(k.asked, key)
 	if old != nil && old.drift == p.drift && old.by == p.by && old.health == p.health &&
-		old.message == p.message && old.owners == p.owners {
+		old.message == p.message && slices.Equal(old.owners, p.owners) {
 		return
 	}
 	if old == nil && p.drift == None && p.health == core.Healthy {
@@ -228,7 +229,7 @@ func (k *kind) takeDoubt() (kube.Key, bool) {
 }
 
 // absent is what is known of an object that is gone.
-var absent = projection{drift: Deleted, health: core.Missing, message: "is not there", owners: &owners{}}
+var absent = projection{drift: Deleted, health: core.Missing, message: "is not there"}
 
 // gone notes the end of an object. It has no resource version: one that is
 // made anew is always news.

@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/core"
-	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/mark"
 )
@@ -21,7 +20,7 @@ func TestMemoryPerObject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := New(nil, WithHealth(health.Of))
+	c := New(nil)
 	const apps, each = 1000, 10
 	before := heap()
 	for a := range apps {

@@ -3,6 +3,7 @@ package drift
 import (
 	"strconv"
 	"strings"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -18,27 +19,19 @@ type projection struct {
 	by      string
 	health  core.Health
 	message string
-	// owners are those who track it; nearly always one, and shared by all
-	// objects of theirs.
-	owners *owners
-}
-
-type owners struct{ list []core.Owner }
-
-func (o *owners) has(owner core.Owner) bool {
-	for _, x := range o.list {
-		if x == owner {
-			return true
-		}
-	}
-	return false
+	// owners are those who track it; nearly always one. Their names are kept
+	// once for all objects of theirs, and no longer than these.
+	owners []unique.Handle[core.Owner]
 }
 
 // project reduces an object. It is called as the object is decoded and keeps
 // nothing of it.
 func (c *Cluster) project(obj *unstructured.Unstructured) *projection {
 	list := c.tracking.Read(obj)
-	p := &projection{owners: c.intern(list)}
+	p := &projection{owners: make([]unique.Handle[core.Owner], len(list))}
+	for i, owner := range list {
+		p.owners[i] = unique.Make(owner)
+	}
 	p.version, _ = strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
 	if applied, ok := mark.ReadApplied(obj); ok {
 		p.digest = applied.Digest
