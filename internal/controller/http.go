@@ -1,9 +1,12 @@
 package controller
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -22,7 +25,9 @@ import (
 //	POST /api/v1/KIND/{namespace}/{name}/rollback  {"to": "ID or REV", "reason": "…"}
 //
 // Who asks is authenticated, and needs the same permission on the object
-// itself: get to read, update to roll back.
+// itself: get to read, update to roll back. A diff with a
+// revision that was never deployed takes update too: it shows the live state
+// of whatever objects that revision names.
 func (e *Engine) Routes() map[string]http.Handler {
 	routes := map[string]http.Handler{}
 	for resource, owner := range map[string]core.Owner{
@@ -30,20 +35,20 @@ func (e *Engine) Routes() map[string]http.Handler {
 		"kustomizations": {Dialect: core.Flux, Kind: kustomizev1.KustomizationKind},
 	} {
 		at := "/api/v1/" + resource + "/{namespace}/{name}/"
-		routes["GET "+at+"manifests"] = e.route(owner, resource, "get", e.serveManifests)
-		routes["GET "+at+"diff"] = e.route(owner, resource, "get", e.serveDiff)
-		routes["POST "+at+"rollback"] = e.route(owner, resource, "update", e.serveRollback)
+		routes["GET "+at+"manifests"] = e.route(owner, "get", e.serveManifests)
+		routes["GET "+at+"diff"] = e.route(owner, "get", e.serveDiff)
+		routes["POST "+at+"rollback"] = e.route(owner, "update", e.serveRollback)
 	}
 	return routes
 }
 
 // route finds out who asks and whether he may, and answers with what serve
 // returns.
-func (e *Engine) route(of core.Owner, resource, verb string, serve func(*http.Request, core.Owner, core.User) (any, error)) http.Handler {
+func (e *Engine) route(of core.Owner, verb string, serve func(*http.Request, core.Owner, core.User) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		owner := of
 		owner.Namespace, owner.Name = r.PathValue("namespace"), r.PathValue("name")
-		answer, err := e.answer(r, owner, resource, verb, serve)
+		answer, err := e.answer(r, owner, verb, serve)
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		if err != nil {
@@ -55,7 +60,7 @@ func (e *Engine) route(of core.Owner, resource, verb string, serve func(*http.Re
 	})
 }
 
-func (e *Engine) answer(r *http.Request, owner core.Owner, resource, verb string, serve func(*http.Request, core.Owner, core.User) (any, error)) (any, error) {
+func (e *Engine) answer(r *http.Request, owner core.Owner, verb string, serve func(*http.Request, core.Owner, core.User) (any, error)) (any, error) {
 	if e.stages.Access == nil {
 		return nil, errNoAccess
 	}
@@ -63,13 +68,19 @@ func (e *Engine) answer(r *http.Request, owner core.Owner, resource, verb string
 	if err != nil {
 		return nil, err
 	}
-	err = e.stages.Access.Authorize(r.Context(), user, core.Action{
-		Verb: verb, Group: string(owner.Dialect), Resource: resource, Namespace: owner.Namespace, Name: owner.Name,
-	})
-	if err != nil {
+	if err := e.stages.Access.Authorize(r.Context(), user, action(owner, verb)); err != nil {
 		return nil, err
 	}
 	return serve(r, owner, user)
+}
+
+// action is what a user does with the owner's object.
+func action(owner core.Owner, verb string) core.Action {
+	resource := "applications"
+	if owner.Dialect == core.Flux {
+		resource = "kustomizations"
+	}
+	return core.Action{Verb: verb, Group: string(owner.Dialect), Resource: resource, Namespace: owner.Namespace, Name: owner.Name}
 }
 
 // statusOf is what an error means in HTTP.
@@ -150,8 +161,14 @@ type DiffItem struct {
 	Live    *unstructured.Unstructured `json:"live,omitempty"`
 }
 
-func (e *Engine) serveDiff(r *http.Request, owner core.Owner, _ core.User) (any, error) {
-	c, err := e.Diff(r.Context(), owner, r.URL.Query().Get("revision"))
+func (e *Engine) serveDiff(r *http.Request, owner core.Owner, user core.User) (any, error) {
+	revision := r.URL.Query().Get("revision")
+	if revision != "" && !e.wasDeployed(r.Context(), owner, revision) {
+		if err := e.stages.Access.Authorize(r.Context(), user, action(owner, "update")); err != nil {
+			return nil, err
+		}
+	}
+	c, err := e.Diff(r.Context(), owner, revision)
 	if err != nil {
 		return nil, err
 	}
@@ -170,6 +187,15 @@ func (e *Engine) serveDiff(r *http.Request, owner core.Owner, _ core.User) (any,
 		out.Items = append(out.Items, item)
 	}
 	return out, nil
+}
+
+// wasDeployed: the whole revision is in the delivery's history.
+func (e *Engine) wasDeployed(ctx context.Context, owner core.Owner, revision string) bool {
+	v, err := e.view(ctx, owner)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(v.history, func(d deployed) bool { return strings.Join(d.revisions, ",") == revision })
 }
 
 // Rollback is a request for one.

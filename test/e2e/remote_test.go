@@ -43,6 +43,11 @@ func TestFromAnotherMachine(t *testing.T) {
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(out, "-  key: two") || !strings.Contains(out, "+  key: one") {
 		t.Errorf("diff with the revision before: %v\n%s", err, out)
 	}
+	// What was never deployed may name anybody's objects.
+	shared.git(t, dir, "switch", "-q", "-c", "other")
+	shared.push(t, dir, map[string]string{"app/cm.yaml": configMap("kube-root-ca.crt", "mine")})
+	shared.git(t, dir, "switch", "-q", "main")
+	far.refused(t, "may not update applications.argoproj.io argocd/remote", ask("app", "diff", "remote", "--revision", "other")...)
 	if out := far.must(t, ask("app", "render", "remote")...); !strings.Contains(out, "key: two") {
 		t.Errorf("render: %s", out)
 	}
