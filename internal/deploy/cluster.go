@@ -25,17 +25,6 @@ var _ Deployer = (*Cluster)(nil)
 // Option changes a Cluster's defaults.
 type Option func(*Cluster)
 
-// WithTracking says how objects are tracked. The default has Argo CD's
-// namespace be "argocd".
-func WithTracking(t mark.Tracking) Option { return func(c *Cluster) { c.tracking = t } }
-
-// WithHealth sets how healthy an object is. The default is health.Of.
-func WithHealth(f health.Func) Option { return func(c *Cluster) { c.health = f } }
-
-// WithConcurrency sets how many objects of a plan are worked on at a time. The
-// default is 16.
-func WithConcurrency(n int) Option { return func(c *Cluster) { c.concurrency = n } }
-
 // WithAnswered sets what is called with each object that the API server has
 // answered to a write, from many goroutines: drift.Cluster.Observe, so that
 // the watch does not lag behind an apply. It must not keep or change the

@@ -3,6 +3,7 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -163,31 +164,29 @@ func missingNamespace(ref core.ObjectRef, err error) bool {
 	return d != nil && d.Group == "" && d.Kind == "namespaces" && d.Name == ref.Namespace
 }
 
-// immutable are the words with which Kubernetes refuses to change a field.
-// Its API has no code for that: kubectl and Flux go by all that is Invalid,
-// and would recreate an object for a typing error.
-var immutable = []string{
-	"field is immutable", "is immutable", "may not be changed", "may not change once set",
-	"cannot be changed", "cannot change", "are forbidden", "updates to",
+// immutable are the words with which Kubernetes refuses to change a field, by
+// the type of the cause. Its API has no code for that: kubectl and Flux go by
+// all that is Invalid, and would recreate an object for a typing error.
+var immutable = map[metav1.CauseType][]string{
+	metav1.CauseTypeFieldValueInvalid: {
+		"is immutable", "may not be changed", "may not change once set", "cannot be changed", "cannot change roleref",
+	},
+	metav1.CauseTypeForbidden: {"is immutable", "updates to ", "updates may not change "},
 }
 
+// isImmutable holds where validation of the fields says that one cannot be
+// changed in place. What permissions, quotas and policies forbid is no such
+// thing, and these give no field.
 func isImmutable(err error) bool {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) || !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
 		return false
 	}
-	s := status.Status()
-	if s.Details == nil {
-		return false
-	}
-	for _, c := range s.Details.Causes {
-		for _, words := range immutable {
-			if strings.Contains(strings.ToLower(c.Message), words) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool {
+		return c.Field != "" && slices.ContainsFunc(immutable[c.Type], func(words string) bool {
+			return strings.Contains(strings.ToLower(c.Message), words)
+		})
+	})
 }
 
 // isWebhook goes by what the API server itself puts before what a webhook

@@ -172,7 +172,7 @@ func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
 	if err != nil {
 		if isImmutable(err) && it.live != nil && it.settings.force {
 			it.verdict, it.merged = configure, nil
-			return nil
+			return c.replaceable(ctx, it)
 		}
 		return it.comesLater(pre, err)
 	}

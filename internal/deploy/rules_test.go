@@ -61,6 +61,35 @@ spec:
 	}
 }
 
+// What cannot be changed in place is deleted only if the new one is accepted.
+func TestForceKeepsWhatCannotBeReplaced(t *testing.T) {
+	b := newBench(t)
+	owner := application("a")
+	manifest := func(name, app, image string) string {
+		return `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, annotations: {argocd.argoproj.io/sync-options: Force=true}}
+spec:
+  selector: {matchLabels: {app: ` + app + `}}
+  template: {metadata: {labels: {app: ` + app + `}}, spec: {containers: [{name: ` + name + `, image: ` + image + `}]}}`
+	}
+	b.apply(b.plan(owner, manifest("c", "one", "i")))
+	before := b.live("Deployment", "web").GetUID()
+	for name, broken := range map[string]string{
+		"also invalid":            manifest("Not_a_Name", "two", "i"),
+		"invalid and no conflict": manifest("updates.to.it-are-forbidden", "one", "i"),
+	} {
+		_, err := b.deployer.Apply(t.Context(), b.plan(owner, broken))
+		var object *deploy.ObjectError
+		if !errors.As(err, &object) || object.Reason != deploy.Invalid {
+			t.Errorf("%s: error is %v", name, err)
+		}
+		if live := b.live("Deployment", "web"); live == nil || live.GetUID() != before {
+			t.Fatalf("%s: the live object was deleted", name)
+		}
+	}
+}
+
 func TestSharedResource(t *testing.T) {
 	b := newBench(t)
 	b.owners(application("first-"+b.namespace), application("second-"+b.namespace), kustomization("k-"+b.namespace))

@@ -79,6 +79,31 @@ func (c *Cluster) write(ctx context.Context, d core.Dialect, it *item) (*unstruc
 	return live, nil
 }
 
+// replaceable fails where the item would be refused even with the live object
+// out of the way, so that it is not deleted for nothing. The API server answers
+// a rehearsed creation under a name that is taken with AlreadyExists, and does
+// so after validation and admission.
+//
+// A quota that has no place beside the live object, or a node port of a Service
+// that the live one keeps, is refused with the rest: what is there stays.
+func (c *Cluster) replaceable(ctx context.Context, it *item) error {
+	res, err := c.client.For(it.ref)
+	if err != nil {
+		return err
+	}
+	obj := it.obj.DeepCopy()
+	mark.Applied{Digest: it.digest, Owned: "0"}.Write(obj)
+	validation := metav1.FieldValidationStrict
+	if it.settings.skipValidate {
+		validation = metav1.FieldValidationIgnore
+	}
+	_, err = res.Create(ctx, obj, metav1.CreateOptions{FieldManager: mark.FieldManager, FieldValidation: validation, DryRun: []string{metav1.DryRunAll}})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
 // recreate deletes the live object, waits until it is gone, and rehearses what
 // comes in its place.
 func (c *Cluster) recreate(ctx context.Context, it *item) error {
