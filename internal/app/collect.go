@@ -15,6 +15,7 @@ import (
 
 	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
+	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/registry"
@@ -93,6 +94,14 @@ func (e *engine) imagesInUse(ctx context.Context) ([]string, error) {
 			all.addObject(obj.Object)
 		}
 	}
+	// Between two runs of a CronJob there is no pod.
+	crons, err := e.st.client.BatchV1().CronJobs("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing CronJobs: %w", err)
+	}
+	for _, c := range crons.Items {
+		all.addSpec(c.Spec.JobTemplate.Spec.Template.Spec)
+	}
 	if err := e.addHistory(ctx, all); err != nil {
 		return nil, err
 	}
@@ -143,13 +152,13 @@ func (s imageSet) addCharts(h argoproj.RevisionHistory) {
 }
 
 // addManifests adds the images of what a delivery was at a revision. One that
-// does not render any more, or is gone, cannot be rolled back to.
+// does not render any more, is refused, or is gone, cannot be rolled back to.
 func (e *engine) addManifests(ctx context.Context, all imageSet, owner core.Owner, revision string) error {
 	objects, err := e.core.Manifests(ctx, owner, revision)
 	var broken *render.Error
 	var gone *git.RevisionError
 	var unpublished *chart.NotFoundError
-	if errors.As(err, &broken) || errors.As(err, &gone) || errors.As(err, &unpublished) {
+	if errors.As(err, &broken) || errors.As(err, &gone) || errors.As(err, &unpublished) || controller.Undeliverable(err) {
 		return nil
 	}
 	if err != nil {

@@ -124,6 +124,7 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = io.MultiReader(strings.NewReader(push.raw), body), held, tail
 	runErr := cmd.Run()
 	s.pushed(repo, push)
+	lock.release() // what a client still sends holds up nobody
 	if errors.As(body.err, new(*core.TooLargeError)) {
 		drain(w, r)
 		reason := fmt.Sprintf("the push is larger than this repository's limit of %s", humanize.IBytes(uint64(limit)))
@@ -164,8 +165,8 @@ const maxDrain = 2 << 30
 // drain takes what the client is still sending, so that it comes to read the
 // answer. Within reason.
 func drain(w http.ResponseWriter, r *http.Request) {
-	body := &patientReader{r: r.Body, control: http.NewResponseController(w)}
-	_, _ = io.CopyN(io.Discard, body, maxDrain)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTime))
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
 }
 
 // requestBody is the request's body, unzipped, bounded, and cut off where the
