@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 
@@ -171,7 +172,7 @@ func newKwokNode(name string, tainted bool) *corev1.Node {
 				"type":                           "kwok",
 				corev1.LabelHostname:             name,
 				corev1.LabelOSStable:             "linux",
-				corev1.LabelArchStable:           "amd64",
+				corev1.LabelArchStable:           runtime.GOARCH,
 				corev1.LabelNodeExcludeBalancers: "true",
 			},
 		},

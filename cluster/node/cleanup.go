@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cd/fairway/cluster/node/network"
@@ -65,16 +66,16 @@ func cleanup(data string, plan network.Plan) error {
 // unmountBelow detaches what is mounted in the node's directory in this mount
 // namespace. A node mounts in its own, so there should be nothing.
 func unmountBelow(data string) error {
-	content, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return !strings.HasPrefix(m.Mountpoint, data+"/"), false
+	})
 	if err != nil {
 		return fmt.Errorf("looking for mounts: %w", err)
 	}
 	var errs []error
-	for _, line := range strings.Split(string(content), "\n") {
-		if fields := strings.Fields(line); len(fields) >= 5 && strings.HasPrefix(fields[4], data+"/") {
-			if err := unix.Unmount(fields[4], unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-				errs = append(errs, fmt.Errorf("unmounting %s: %w", fields[4], err))
-			}
+	for _, m := range mounts {
+		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmounting %s: %w", m.Mountpoint, err))
 		}
 	}
 	return errors.Join(errs...)
