@@ -160,7 +160,11 @@ func (p *Pool) greet(w *process) error {
 	timer := time.AfterFunc(startTimeout, func() { killGroup(w.pid()) })
 	defer timer.Stop()
 	var m toPool
-	if err := w.conn.receive(&m); err != nil || m.Hello == nil {
+	err := w.conn.receive(&m)
+	if err == nil && m.Hello == nil {
+		err = errors.New("it said something else than hello")
+	}
+	if err != nil {
 		w.kill()
 		return fmt.Errorf("start a render worker: it ended before it was ready (%s): %w", w.ended(), err)
 	}

@@ -66,8 +66,9 @@ func TestRestrictedProcess(t *testing.T) {
 	}
 	cmd := exec.Command(program, probeCommand)
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() == probeNoFilter {
-		t.Skipf("this kernel has no seccomp: %s", out)
+	filtered := runtime.GOOS == "linux" && (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64")
+	if cmd.ProcessState.ExitCode() == probeNoFilter && !filtered {
+		t.Skipf("there is no filter for this platform: %s", out)
 	}
 	if err != nil {
 		t.Errorf("%v: %s", err, out)
