@@ -181,6 +181,10 @@ stringData: {username: ada, password: %[2]q}
 `, url, password)
 	}
 	t.Cleanup(func() {
+		// While its repository is away, what the application could be rolled
+		// back to is not known, and so no garbage is collected.
+		_, _ = shared.run(context.Background(), "kubectl", "delete", "application", "refuse-locked", "-n", "argocd", "--ignore-not-found")
+		_, _ = shared.run(context.Background(), "kubectl", "delete", "gitrepositories.source.toolkit.fluxcd.io", "-n", "flux-system", "refuse-locked", "refuse-revision", "--ignore-not-found")
 		for _, ns := range []string{"argocd", "flux-system"} {
 			_, _ = shared.run(context.Background(), "kubectl", "delete", "secret", "refuse-locked", "-n", ns, "--ignore-not-found")
 		}
