@@ -161,9 +161,10 @@ func retryPause(r argo.RetryStrategy, n int64) time.Duration {
 		}
 	}
 	for range min(n, 64) - 1 {
-		if pause *= time.Duration(factor); pause >= longest {
+		if pause >= longest/time.Duration(factor) { // before it can overflow
 			return longest
 		}
+		pause *= time.Duration(factor)
 	}
 	return min(pause, longest)
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,13 @@ func TestRetryPause(t *testing.T) {
 	for n, want := range map[int64]time.Duration{1: time.Second, 2: 3 * time.Second, 3: 9 * time.Second, 4: 10 * time.Second, 90: 10 * time.Second} {
 		if got := retryPause(r, n); got != want {
 			t.Errorf("retry %d after %s, want %s", n, got, want)
+		}
+	}
+	huge := int64(math.MaxInt64 / 3)
+	r.Backoff.Factor = &huge
+	for n, want := range map[int64]time.Duration{1: time.Second, 2: 10 * time.Second, 64: 10 * time.Second} {
+		if got := retryPause(r, n); got != want {
+			t.Errorf("with a huge factor retry %d after %s, want %s", n, got, want)
 		}
 	}
 	if got := retryPause(argo.RetryStrategy{}, 2); got != 10*time.Second {
