@@ -115,7 +115,7 @@ func TestHooks(t *testing.T) {
 		{hookCase{"github", strings.Repeat(" ", maxHookBody+1), good[0].header}, 413},
 	} {
 		if code := post(t, hooks.URL, h.hookCase); code != h.code {
-			t.Errorf("%s %s: %d, want %d", h.kind, clip(h.body, 80), code, h.code)
+			t.Errorf("%s %s: %d, want %d", h.kind, h.body[:min(80, len(h.body))], code, h.code)
 		}
 	}
 	w.got.wait(t, 5)

@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/Masterminds/semver/v3"
 )
@@ -44,34 +43,6 @@ var (
 
 // maxRevision bounds what may be asked for.
 const maxRevision = maxRefName
-
-// ParseTargetRevision reads Argo CD's targetRevision: "HEAD" or nothing, a
-// branch, a tag, a commit, a reference, or a constraint on tags ("1.2.*",
-// ">=1.0.0 <2.0.0"). What can be none of these is a *RevisionError.
-func ParseTargetRevision(s string) (Ref, error) {
-	s = strings.TrimSpace(s)
-	if s == "" || s == "HEAD" {
-		return Ref{}, nil
-	}
-	if len(s) > maxRevision || !validRevision(s) {
-		return Ref{}, &RevisionError{Revision: clip(s, 80), Reason: "want a branch, a tag, a commit or a version constraint"}
-	}
-	return Ref{Revision: s}, nil
-}
-
-func clip(s string, n int) string {
-	if len(s) > n {
-		return s[:n] + "…"
-	}
-	return s
-}
-
-func validRevision(s string) bool {
-	if strings.ContainsFunc(s, unicode.IsControl) {
-		return false
-	}
-	return wholeHash.MatchString(s) || isConstraint(s) || validRefName("refs/heads/"+s)
-}
 
 // isConstraint holds for version constraints that are not plain versions: of
 // those, a tag's own name is meant. So does Argo CD (util/versions).

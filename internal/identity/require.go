@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,18 +12,8 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 )
 
-type userKey struct{}
-
-// UserFrom returns the user on whose behalf a request is served, behind
-// Require.
-func UserFrom(ctx context.Context) (core.User, bool) {
-	u, ok := ctx.Value(userKey{}).(core.User)
-	return u, ok
-}
-
 // Require lets a request through to a handler if its user may do the action
-// that it stands for; the handler finds the user with UserFrom. Others get 401,
-// 403, 429 or 503 with the reason.
+// that it stands for. Others get 401, 403, 429 or 503 with the reason.
 //
 // Browsers send basic credentials along with whatever a foreign page asks for:
 // requests that are not safe methods are refused when they come from another
@@ -45,7 +34,7 @@ func Require(access core.Access, action func(*http.Request) core.Action) func(ht
 				WriteError(w, r, err)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, u)))
+			next.ServeHTTP(w, r)
 		})
 	}
 }

@@ -61,29 +61,6 @@ func (f *Files) Run(ctx context.Context) error {
 	return nil
 }
 
-// InsecureListenerError says that an address that others can reach is not
-// protected by TLS.
-type InsecureListenerError struct{ Address string }
-
-func (e *InsecureListenerError) Error() string {
-	return fmt.Sprintf("%s can be reached from other machines and so needs TLS", e.Address)
-}
-
-// Hint implements core.Hinted.
-func (e *InsecureListenerError) Hint() string {
-	return "give a certificate and its key, or leave both out to have them generated"
-}
-
-// CheckListener returns an *InsecureListenerError if a bound address must not
-// be served without TLS: tokens travel over it, and it is neither a loopback
-// address nor a unix socket.
-func CheckListener(addr net.Addr, secured bool) error {
-	if secured || !NeedsTLS(addr) {
-		return nil
-	}
-	return &InsecureListenerError{Address: addr.String()}
-}
-
 // NeedsTLS says whether an address that is listened on can be reached from
 // other machines. Ask for the bound address (net.Listener.Addr), not for the
 // wanted one: a name may resolve to anything, and no host means all.
