@@ -116,6 +116,9 @@ func (e *engine) addHistory(ctx context.Context, all imageSet) error {
 		return err
 	}
 	for _, app := range apps {
+		if app.DeletionTimestamp != nil {
+			continue
+		}
 		owner := core.Owner{Dialect: core.ArgoCD, Kind: argoproj.ApplicationKind, Namespace: app.Namespace, Name: app.Name}
 		sources := max(1, len(app.Spec.Sources))
 		for _, h := range app.Status.History {
@@ -134,8 +137,17 @@ func (e *engine) addHistory(ctx context.Context, all imageSet) error {
 		return err
 	}
 	for _, k := range kustoms {
+		if k.DeletionTimestamp != nil {
+			continue
+		}
 		owner := core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name}
-		if err := e.addManifests(ctx, all, owner, ""); err != nil {
+		err := e.addManifests(ctx, all, owner, "")
+		if errors.As(err, new(*git.UnreachableError)) || errors.As(err, new(*git.AuthError)) {
+			// What it has brought out is there, and named by its workloads.
+			slog.Warn("Collecting without what a Kustomization's source would say", "error", err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
