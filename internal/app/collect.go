@@ -142,13 +142,12 @@ func (e *engine) addHistory(ctx context.Context, all imageSet) error {
 		}
 		owner := core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name}
 		err := e.addManifests(ctx, all, owner, "")
-		if errors.As(err, new(*git.UnreachableError)) || errors.As(err, new(*git.AuthError)) {
-			// What it has brought out is there, and named by its workloads.
-			slog.Warn("Collecting without what a Kustomization's source would say", "error", err)
-			continue
+		if ctx.Err() != nil {
+			return err
 		}
 		if err != nil {
-			return err
+			// What it has brought out is there, and named by its workloads.
+			slog.Warn("Collecting without what a Kustomization would be now", "error", err)
 		}
 	}
 	return nil
