@@ -169,7 +169,7 @@ func (e *engine) addManifests(ctx context.Context, all imageSet, owner core.Owne
 	var broken *render.Error
 	var gone *git.RevisionError
 	var unpublished *chart.NotFoundError
-	if errors.As(err, &broken) || errors.As(err, &gone) || errors.As(err, &unpublished) || controller.Undeliverable(err) {
+	if errors.As(err, &broken) || errors.As(err, &gone) || errors.As(err, new(*git.NotFoundError)) || errors.As(err, &unpublished) || controller.Undeliverable(err) {
 		return nil
 	}
 	if err != nil {
