@@ -166,10 +166,7 @@ func (s imageSet) addCharts(h argoproj.RevisionHistory) {
 // does not render any more, is refused, or is gone, cannot be rolled back to.
 func (e *engine) addManifests(ctx context.Context, all imageSet, owner core.Owner, revision string) error {
 	objects, err := e.core.Manifests(ctx, owner, revision)
-	var broken *render.Error
-	var gone *git.RevisionError
-	var unpublished *chart.NotFoundError
-	if errors.As(err, &broken) || errors.As(err, &gone) || errors.As(err, new(*git.NotFoundError)) || errors.As(err, &unpublished) || controller.Undeliverable(err) {
+	if notThere(err) {
 		return nil
 	}
 	if err != nil {
@@ -179,6 +176,14 @@ func (e *engine) addManifests(ctx context.Context, all imageSet, owner core.Owne
 		all.addObject(obj.Object)
 	}
 	return nil
+}
+
+// notThere says whether what a delivery was cannot be had again, whatever
+// becomes of the network.
+func notThere(err error) bool {
+	return errors.As(err, new(*render.Error)) || errors.As(err, new(*git.RevisionError)) ||
+		errors.As(err, new(*git.NotFoundError)) || errors.As(err, new(*chart.NotFoundError)) ||
+		controller.Undeliverable(err)
 }
 
 // imageSet collects the names of images.

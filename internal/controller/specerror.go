@@ -116,9 +116,7 @@ func isEmpty(value any) bool {
 func indexed(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
 // Undeliverable says whether a delivery cannot be rendered as its object
-// stands, whatever becomes of its sources: it is refused, it is not there, or
-// its source was never read.
+// stands, whatever becomes of its sources: it is refused, or not there.
 func Undeliverable(err error) bool {
-	return errors.As(err, new(*SpecError)) || errors.As(err, new(*ProjectError)) ||
-		errors.As(err, new(*NotFoundError)) || errors.As(err, new(*sourceNotReadyError))
+	return errors.As(err, new(*SpecError)) || errors.As(err, new(*ProjectError)) || errors.As(err, new(*NotFoundError))
 }

@@ -123,7 +123,7 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 	}
 	a, ok := e.repos.artifact(k.sourceKey())
 	if !ok {
-		return nil, &sourceNotReadyError{k.sourceKey()}
+		return nil, fmt.Errorf("source 'GitRepository/%s' is not ready", k.sourceKey())
 	}
 	d.sources[0].from = a.request
 	run := &kustomizationRun{k: k, status: &k.Status}
@@ -217,11 +217,3 @@ func hideSecret(o *unstructured.Unstructured) {
 }
 
 var errNoAccess = errors.New("no way to ask who is there")
-
-// sourceNotReadyError says that a Kustomization's source was never read, so
-// that there is nothing to render.
-type sourceNotReadyError struct{ key types.NamespacedName }
-
-func (e *sourceNotReadyError) Error() string {
-	return fmt.Sprintf("source 'GitRepository/%s' is not ready", e.key)
-}
