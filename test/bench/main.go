@@ -14,6 +14,8 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -47,9 +49,16 @@ func main() {
 	out := flag.String("o", "bench.json", "write the results here")
 	bin := flag.String("fairway", "bin/fairway", "the program to measure")
 	tries := flag.Int("n", 20, "tries of each latency")
+	only := flag.String("only", "", "measure only this: latency or fleet")
+	fleets := flag.String("fleet", "100,500", "how many apps, with commas between")
 	flag.Parse()
+	sizes, err := parseSizes(*fleets)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: -fleet:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *bin, *out, *tries)
+	err = run(ctx, *bin, *out, *tries, *only, sizes)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -57,16 +66,33 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, bin, out string, tries int) error {
+func parseSizes(list string) ([]int, error) {
+	var sizes []int
+	for _, text := range strings.Split(list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, err
+		}
+		sizes = append(sizes, n)
+	}
+	return sizes, nil
+}
+
+func run(ctx context.Context, bin, out string, tries int, only string, sizes []int) error {
 	b, err := newBench(bin, tries)
 	if err != nil {
 		return err
 	}
 	defer b.close()
 	r := report{Date: time.Now().UTC(), Cores: runtime.NumCPU(), Memory: memoryTotal(), CPU: cpuModel()}
-	for _, measure := range []func(context.Context) ([]row, error){
-		b.start, b.push, b.drift, b.idle, b.restore, b.realPod,
-	} {
+	var measures []func(context.Context) ([]row, error)
+	if only != "fleet" {
+		measures = append(measures, b.start, b.push, b.drift, b.idle, b.restore, b.realPod)
+	}
+	if only != "latency" {
+		measures = append(measures, b.fleets(sizes))
+	}
+	for _, measure := range measures {
 		rows, err := measure(ctx)
 		r.Rows = append(r.Rows, rows...)
 		if err != nil {
