@@ -93,6 +93,9 @@ type stored struct {
 
 // Render implements Renderer.
 func (c *Cached) Render(ctx context.Context, req Request) (*Result, error) {
+	if req.Release != nil {
+		return c.next.Render(ctx, req)
+	}
 	log := logr.FromContextOrDiscard(ctx)
 	slot := filepath.Join(c.dir, indexDir, slotOf(req))
 	var pasts []past

@@ -68,7 +68,7 @@ func (j *job) run() (*Result, error) {
 	case Kustomize:
 		result.Objects, err = j.kustomize()
 	case Helm:
-		result.Objects, result.Uncacheable, err = j.helm()
+		err = j.helm(result)
 	case Plain:
 		result.Objects, err = j.plain()
 	default:

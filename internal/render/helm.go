@@ -18,29 +18,39 @@ import (
 
 // helm renders the directory's chart as `helm template --include-crds` does:
 // CRDs, then manifests in the order of installation, then hooks, with their
-// annotations. NOTES.txt is left out. The second result names the function
-// that makes the output another one each time, if one was called.
-func (j *job) helm() ([]*unstructured.Unstructured, string, error) {
+// annotations. NOTES.txt is left out. Where the output is another one each
+// time, the result says by which function.
+func (j *job) helm(result *Result) error {
 	chrt, err := j.loadChart()
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	values, err := j.helmValues()
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	secrets := j.helmSecrets(chrt, values)
 	render, err := j.renderValues(chrt, values)
 	if err != nil {
-		return nil, "", j.chartError(err, secrets)
+		return j.chartError(err, secrets)
 	}
 	calls := &impureCalls{}
-	files, err := engine.Engine{CustomTemplateFuncs: calls.funcs()}.Render(chrt, render)
-	if err != nil {
-		return nil, "", j.chartError(err, secrets)
+	funcs := calls.funcs()
+	if j.req.looksUp() {
+		funcs["lookup"] = j.lookup
 	}
-	objects, err := j.chartObjects(chrt, files, secrets)
-	return objects, calls.first(), err
+	files, err := engine.Engine{CustomTemplateFuncs: funcs}.Render(chrt, render)
+	if err != nil {
+		return j.chartError(err, secrets)
+	}
+	if j.req.Release != nil {
+		result.Uncacheable = "a release"
+		result.Release, err = j.release(chrt, files)
+		return err
+	}
+	result.Objects, err = j.chartObjects(chrt, files, secrets)
+	result.Uncacheable = calls.first()
+	return err
 }
 
 // renderValues does what helm's install action does before it renders.
@@ -71,7 +81,15 @@ func (j *job) renderValues(chrt *chart.Chart, values map[string]any) (common.Val
 		namespace = "default"
 	}
 	return util.ToRenderValuesWithSchemaValidation(chrt, values,
-		common.ReleaseOptions{Name: name, Namespace: namespace, Revision: 1, IsInstall: true}, caps, opts.SkipSchemaValidation)
+		j.releaseOptions(name, namespace), caps, opts.SkipSchemaValidation)
+}
+
+func (j *job) releaseOptions(name, namespace string) common.ReleaseOptions {
+	o := common.ReleaseOptions{Name: name, Namespace: namespace, Revision: 1, IsInstall: true}
+	if r := j.req.Release; r != nil {
+		o.Revision, o.IsInstall, o.IsUpgrade = r.Revision, !r.Upgrade, r.Upgrade
+	}
+	return o
 }
 
 func (j *job) capabilities() (*common.Capabilities, error) {

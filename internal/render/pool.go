@@ -243,6 +243,9 @@ func (p *Pool) talk(w *process, s *session, req Request) (*doneMessage, error) {
 		Path: req.Path, Refs: sortedKeys(req.Refs), Tool: req.Tool, Plain: req.Plain,
 		Kustomize: req.Kustomize, Helm: req.Helm, Limits: p.opts.Limits,
 	}
+	if req.Release != nil {
+		job.Release = &releaseMessage{req.Release.Revision, req.Release.Upgrade, req.looksUp()}
+	}
 	if err := w.conn.send(&toWorker{Job: job}); err != nil {
 		return nil, err
 	}
@@ -291,7 +294,7 @@ func (p *Pool) result(req Request, done *doneMessage) (*Result, error) {
 		return nil, err
 	}
 	result := &Result{
-		Objects: objects, Tool: done.Tool, Uncacheable: done.Uncacheable,
+		Objects: objects, Release: done.Release, Tool: done.Tool, Uncacheable: done.Uncacheable,
 		Inputs: done.Inputs, Warnings: done.Warnings, Took: done.Took,
 	}
 	if result.Uncacheable == "" {

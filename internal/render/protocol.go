@@ -47,6 +47,13 @@ type jobMessage struct {
 	Kustomize KustomizeOptions
 	Helm      HelmOptions
 	Limits    Limits
+	Release   *releaseMessage
+}
+
+// releaseMessage is a Request's Release without its function.
+type releaseMessage struct {
+	Revision       int
+	Upgrade, Finds bool
 }
 
 type queryOp uint8
@@ -57,11 +64,12 @@ const (
 	opRead
 )
 
-// queryMessage is one call of a core.Tree.
+// queryMessage is one call of a core.Tree, or one Lookup.
 type queryMessage struct {
 	Op     queryOp
 	Source string
 	Path   string
+	Lookup *Lookup `cbor:",omitempty"`
 }
 
 // answerMessage is what the call returned, and what may be asked for next.
@@ -74,6 +82,8 @@ type answerMessage struct {
 	// Failed says that the tree could not be read. The pool knows why.
 	Failed  bool
 	Bundles []bundle
+	// Refused is why a Lookup has no answer; Content is its answer in JSON.
+	Refused string `cbor:",omitempty"`
 }
 
 // bundle is a directory's listing with its small files' contents, sent ahead
@@ -88,6 +98,7 @@ type bundle struct {
 // doneMessage is a Result or an error.
 type doneMessage struct {
 	Objects     [][]byte // JSON
+	Release     *Release `cbor:",omitempty"`
 	Tool        Tool
 	Uncacheable string
 	Inputs      []Input

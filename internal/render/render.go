@@ -50,6 +50,8 @@ type Request struct {
 	Plain     PlainOptions
 	Kustomize KustomizeOptions
 	Helm      HelmOptions
+	// Release, where set, is for Helm alone: the render of a release.
+	Release *ReleaseOptions
 }
 
 // PlainOptions are for a directory of manifests (.yaml, .yml, .json).
@@ -137,6 +139,8 @@ type HelmParameter struct {
 // Result is what came out.
 type Result struct {
 	Objects []*unstructured.Unstructured
+	// Release is in place of Objects where the request has one.
+	Release *Release
 	// Tool is the one that was used.
 	Tool Tool
 	// Key is the SHA-256, in hexadecimal, over the renderer's version, the

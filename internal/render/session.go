@@ -27,6 +27,9 @@ type session struct {
 	trees  map[string]core.Tree
 	limits Limits
 
+	// find answers lookups; nil where there are none to be.
+	find    func(context.Context, Lookup) (map[string]any, error)
+	lookups int
 	queries int
 	bytes   int64
 	entries map[[2]string]*core.TreeEntry // nil: not there
@@ -38,16 +41,23 @@ type session struct {
 }
 
 func newSession(ctx context.Context, req Request, limits Limits) *session {
-	return &session{
+	s := &session{
 		ctx: ctx, trees: req.trees(), limits: limits,
 		entries: map[[2]string]*core.TreeEntry{}, dirs: map[[2]string]string{},
 		large: map[[2]string]bool{},
 	}
+	if req.looksUp() {
+		s.find = req.Release.Lookup
+	}
+	return s
 }
 
 // answer answers one question. An error means that the worker is not to be
 // trusted any more.
 func (s *session) answer(q *queryMessage) (*answerMessage, error) {
+	if q.Lookup != nil {
+		return s.lookup(q.Lookup)
+	}
 	tree := s.trees[q.Source]
 	if tree == nil || !isClean(q.Path) {
 		return nil, fmt.Errorf("the worker asks for %q in the source %q", q.Path, q.Source)

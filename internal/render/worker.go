@@ -71,6 +71,12 @@ func work(ctx context.Context, c *conn, m *jobMessage) *doneMessage {
 		Tree: newRemoteTree(c, ""), Refs: map[string]core.Tree{}, Path: m.Path,
 		Tool: m.Tool, Plain: m.Plain, Kustomize: m.Kustomize, Helm: m.Helm,
 	}
+	if m.Release != nil {
+		req.Release = &ReleaseOptions{Revision: m.Release.Revision, Upgrade: m.Release.Upgrade}
+		if m.Release.Finds {
+			req.Release.Lookup = lookupRemotely(c)
+		}
+	}
 	for _, name := range m.Refs {
 		req.Refs[name] = newRemoteTree(c, name)
 	}
@@ -83,6 +89,7 @@ func work(ctx context.Context, c *conn, m *jobMessage) *doneMessage {
 		done.setError(err)
 		return done
 	}
+	done.Release = result.Release
 	done.Tool, done.Uncacheable, done.Inputs = result.Tool, result.Uncacheable, result.Inputs
 	done.Warnings, done.Took = result.Warnings, result.Took
 	return done
