@@ -25,6 +25,7 @@ const (
 // versions that are to be served as well.
 var kinds = map[string][]string{
 	"argoproj.io_applications.yaml":                   nil,
+	"argoproj.io_applicationsets.yaml":                nil,
 	"argoproj.io_appprojects.yaml":                    nil,
 	"kustomize.toolkit.fluxcd.io_kustomizations.yaml": {"v1beta2"},
 	"source.toolkit.fluxcd.io_gitrepositories.yaml":   {"v1beta2"},
