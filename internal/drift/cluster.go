@@ -28,7 +28,7 @@ type Cluster struct {
 	missed func(core.ObjectRef)
 
 	changes chan core.Owner
-	// start wakes Run where a kind is to be watched that is not yet.
+	// start wakes Run where a kind or an object is to be watched that is not yet.
 	start chan struct{}
 
 	mu sync.Mutex
@@ -37,6 +37,8 @@ type Cluster struct {
 	// expected are the owners' objects, and watchers the owners of an object.
 	expected map[core.Owner][]core.ObjectRef
 	watchers map[core.ObjectRef][]core.Owner
+	// followed are the objects that owners wait for besides.
+	followed map[core.Owner][]*followed
 	queue    queue
 }
 
@@ -68,6 +70,7 @@ func New(client *kube.Client, opts ...Option) *Cluster {
 		kinds:    map[groupKind]*kind{},
 		expected: map[core.Owner][]core.ObjectRef{},
 		watchers: map[core.ObjectRef][]core.Owner{},
+		followed: map[core.Owner][]*followed{},
 		queue:    queue{waiting: map[core.Owner]bool{}, filled: make(chan struct{}, 1)},
 	}
 	for _, o := range opts {
@@ -87,6 +90,12 @@ func (c *Cluster) Run(ctx context.Context) error {
 			for _, k := range c.unstarted() {
 				g.Go(func() error {
 					c.run(ctx, k)
+					return nil
+				})
+			}
+			for _, f := range c.unfollowed() {
+				g.Go(func() error {
+					f.run(ctx)
 					return nil
 				})
 			}
@@ -123,12 +132,7 @@ func (c *Cluster) Expect(owner core.Owner, objects []core.ObjectRef) {
 		list[i] = ref
 		key := ref.Key()
 		c.watchers[key] = append(c.watchers[key], owner)
-		k := c.kinds[groupKindOf(ref)]
-		if k == nil {
-			k = newKind(c, ref)
-			c.kinds[groupKindOf(ref)] = k
-			wake(c.start)
-		}
+		k := c.kindOf(ref)
 		if k.unseen(ref) {
 			// Nobody has shown it: it may have just been made, or be gone.
 			k.confirm(kube.Key{Namespace: ref.Namespace, Name: ref.Name})
@@ -139,17 +143,31 @@ func (c *Cluster) Expect(owner core.Owner, objects []core.ObjectRef) {
 	c.expected[owner] = list
 }
 
+// kindOf returns the watch of the object's kind, which is started where it is
+// not yet. The mutex is held.
+func (c *Cluster) kindOf(ref core.ObjectRef) *kind {
+	k := c.kinds[groupKindOf(ref)]
+	if k == nil {
+		k = newKind(c, ref)
+		c.kinds[groupKindOf(ref)] = k
+		wake(c.start)
+	}
+	return k
+}
+
 // Observe takes what an API server has answered to a write, which may be ahead
 // of the watch. Without it State and Known would for a moment still tell of
-// before an apply. What is not watched is not taken.
+// before an apply. The watch of its kind is started where it is not yet, since
+// what was just applied is about to be expected.
 func (c *Cluster) Observe(obj *unstructured.Unstructured) {
+	if obj.GetLabels()[mark.LabelManaged] != "true" {
+		return
+	}
 	gvk := obj.GroupVersionKind()
 	c.mu.Lock()
-	k := c.kinds[groupKind{gvk.Group, gvk.Kind}]
+	k := c.kindOf(core.ObjectRef{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind})
 	c.mu.Unlock()
-	if k != nil && obj.GetLabels()[mark.LabelManaged] == "true" {
-		k.Set(kube.Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}, k.Project(obj))
-	}
+	k.Set(kube.Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}, k.Project(obj))
 }
 
 // Forget implements Watcher.
@@ -157,6 +175,10 @@ func (c *Cluster) Forget(owner core.Owner) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forget(owner)
+	for _, f := range c.followed[owner] {
+		close(f.ended)
+	}
+	delete(c.followed, owner)
 }
 
 func (c *Cluster) forget(owner core.Owner) {

@@ -26,7 +26,16 @@ type Watcher interface {
 	// what watches are missing; to call it again with the same objects, as
 	// after a restart, costs nothing.
 	Expect(owner core.Owner, objects []core.ObjectRef)
-	// Forget ends it.
+	// Follow declares objects of which owner waits for the health, or for the
+	// end, though they need not be managed: hooks, health checks of others'
+	// objects. Each has a watch of its own, and is announced as the owner's own
+	// ones are. It replaces what was followed before; none ends it.
+	Follow(owner core.Owner, objects []core.ObjectRef)
+	// Followed is what is known now of what the owner follows, in the order of
+	// Follow: the health, by the owner's dialect, and whether it is there. One
+	// that its watch has not shown yet is not in it.
+	Followed(owner core.Owner) []ObjectState
+	// Forget ends what Expect and Follow have begun.
 	Forget(owner core.Owner)
 	// State is what is known now of the owner's objects, in the order of
 	// Expect. An object that no watch has shown yet is not in it.
@@ -35,7 +44,7 @@ type Watcher interface {
 	// the cluster just as owner applied it.
 	Known(owner core.Owner) func(core.ObjectRef) (mark.Seen, bool)
 	// Changes is where the owners are announced of which an object has
-	// drifted, come back, or changed its health. An owner is announced once
+	// come into view, drifted, come back, or changed its health. An owner is announced once
 	// until it was received, however much happens to it.
 	Changes() <-chan core.Owner
 }

@@ -65,7 +65,7 @@ func (c *Cluster) unstarted() []*kind {
 
 // run watches a kind until ctx ends.
 func (c *Cluster) run(ctx context.Context, k *kind) {
-	m := c.mapping(ctx, k)
+	m := c.mapping(ctx, k.ref)
 	if m == nil {
 		return
 	}
@@ -78,14 +78,14 @@ func (c *Cluster) run(ctx context.Context, k *kind) {
 }
 
 // mapping waits for the kind to be there.
-func (c *Cluster) mapping(ctx context.Context, k *kind) *meta.RESTMapping {
+func (c *Cluster) mapping(ctx context.Context, ref core.ObjectRef) *meta.RESTMapping {
 	for told := false; ; told = true {
-		m, err := c.client.Mapping(k.ref.GroupVersionKind())
+		m, err := c.client.Mapping(ref.GroupVersionKind())
 		if err == nil {
 			return m
 		}
 		if !told {
-			slog.WarnContext(ctx, "a kind cannot be watched yet", "group", k.ref.Group, "kind", k.ref.Kind, "error", err)
+			slog.WarnContext(ctx, "a kind cannot be watched yet", "group", ref.Group, "kind", ref.Kind, "error", err)
 		}
 		if !pause(ctx, retryPause) {
 			return nil
@@ -153,9 +153,6 @@ func (k *kind) set(key kube.Key, p *projection) {
 	if old != nil && old.drift == p.drift && old.by == p.by && old.health == p.health &&
 		old.message == p.message && slices.Equal(old.owners, p.owners) {
 		return
-	}
-	if old == nil && p.drift == None && p.health == core.Healthy {
-		return // just what its owner expects
 	}
 	for _, owner := range k.cluster.watchers[k.key(key)] {
 		k.cluster.queue.add(owner)
