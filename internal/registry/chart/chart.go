@@ -1,4 +1,5 @@
-// Package chart opens Helm charts that are kept in registries.
+// Package chart opens Helm charts that are kept in registries, and in Helm
+// repositories over HTTP.
 package chart
 
 import (
@@ -19,7 +20,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/fairway-cd/fairway/internal/core"
-	"github.com/fairway-cd/fairway/internal/core/memtree"
 )
 
 // The media types of a chart in a registry (helm.sh/docs/topics/registries).
@@ -41,6 +41,8 @@ type Options struct {
 	Insecure bool
 	// Limits bound a chart.
 	Limits Limits
+	// Cache, where set, keeps what was unpacked.
+	Cache *Cache
 }
 
 // Limits bound a chart; a zero field is its default.
@@ -51,6 +53,8 @@ type Limits struct {
 	Content int64
 	// Files is the most files in it. Default 10,000.
 	Files int
+	// Index is the largest index of a repository in bytes. Default 50 MiB.
+	Index int64
 }
 
 // Charts opens charts. It is safe for concurrent use.
@@ -69,6 +73,9 @@ func New(opts Options) *Charts {
 	}
 	if opts.Limits.Content <= 0 {
 		opts.Limits.Content = 100 << 20
+	}
+	if opts.Limits.Index <= 0 {
+		opts.Limits.Index = 50 << 20
 	}
 	if opts.Limits.Files <= 0 {
 		opts.Limits.Files = 10_000
@@ -105,15 +112,19 @@ func (c *Charts) OpenChart(ctx context.Context, ref, version string) (core.Snaps
 	if err != nil {
 		return core.Snapshot{}, classify(ref, version, err)
 	}
-	files, err := c.fetch(ref, image)
-	if err != nil {
-		return core.Snapshot{}, classify(ref, version, err)
+	tree, known := c.opts.Cache.get(digest.String())
+	if !known {
+		files, err := c.fetch(ref, image)
+		if err != nil {
+			return core.Snapshot{}, classify(ref, version, err)
+		}
+		tree = c.opts.Cache.put(digest.String(), files)
 	}
 	revision := core.Revision{Commit: digest.String()}
 	if tag != "" {
 		revision.Ref = "refs/tags/" + tag
 	}
-	return core.Snapshot{Revision: revision, Tree: memtree.New(files)}, nil
+	return core.Snapshot{Revision: revision, Tree: tree}, nil
 }
 
 func (c *Charts) options(ctx context.Context, repo name.Repository) []remote.Option {
