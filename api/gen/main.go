@@ -29,10 +29,15 @@ var kinds = map[string][]string{
 	"argoproj.io_appprojects.yaml":                    nil,
 	"kustomize.toolkit.fluxcd.io_kustomizations.yaml": {"v1beta2"},
 	"source.toolkit.fluxcd.io_gitrepositories.yaml":   {"v1beta2"},
+	"source.toolkit.fluxcd.io_helmrepositories.yaml":  {"v1beta2"},
+	"source.toolkit.fluxcd.io_helmcharts.yaml":        {"v1beta2"},
+	"source.toolkit.fluxcd.io_ocirepositories.yaml":   {"v1beta2"},
+	"helm.toolkit.fluxcd.io_helmreleases.yaml":        {"v2beta2"},
 }
 
 var sources = []string{
 	"paths=github.com/fairway-cd/fairway/api/argoproj/v1alpha1",
+	"paths=github.com/fluxcd/helm-controller/api/v2",
 	"paths=github.com/fluxcd/kustomize-controller/api/v1",
 	"paths=github.com/fluxcd/source-controller/api/v1",
 }
