@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Builds the programs that rendering is compared with, helm and kustomize, from
-# their own modules and with their own dependencies, into bin/oracle (or the
-# directory given). The versions are those that go.mod has as libraries.
+# Builds the programs that ours is compared with, helm, kustomize, sops and
+# kubeseal, from their own modules and with their own dependencies, into
+# bin/oracle (or the directory given). The versions are those that go.mod has as
+# libraries; of sops we only read the files.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=${1:-$root/bin/oracle}
 helm=v4.2.0
 kustomize=v5.8.2 # on sigs.k8s.io/kustomize/api v0.21.2
+sops=v3.13.3
+kubeseal=v0.36.0
 
 mkdir -p "$out"
 work=$(mktemp -d)
@@ -33,3 +36,5 @@ build() {
 
 build kustomize sigs.k8s.io/kustomize/kustomize/v5 $kustomize sigs.k8s.io/kustomize/kustomize/v5
 build helm helm.sh/helm/v4 $helm helm.sh/helm/v4/cmd/helm
+build sops github.com/getsops/sops/v3 $sops github.com/getsops/sops/v3/cmd/sops
+build kubeseal github.com/bitnami-labs/sealed-secrets $kubeseal github.com/bitnami-labs/sealed-secrets/cmd/kubeseal
