@@ -26,6 +26,19 @@ const (
 
 func (o Owner) String() string { return fmt.Sprintf("%s %s/%s", o.Kind, o.Namespace, o.Name) }
 
+// Resource is what Kubernetes calls the objects of the owner's kind.
+func (o Owner) Resource() string {
+	if o.Dialect == Flux {
+		return "kustomizations"
+	}
+	return "applications"
+}
+
+// Action is what a user does with the owner's object.
+func (o Owner) Action(verb string) Action {
+	return Action{Verb: verb, Group: string(o.Dialect), Resource: o.Resource(), Namespace: o.Namespace, Name: o.Name}
+}
+
 // ObjectRef names one object of a cluster. Version is how it was asked for
 // and is no part of its identity: compare Key().
 type ObjectRef struct {
