@@ -2,13 +2,17 @@ package git
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairway-cd/fairway/internal/core"
 )
 
 // A disk that is full or read-only refuses pushes by that name, keeps nothing
@@ -27,7 +31,13 @@ func TestDiskThatTakesNothing(t *testing.T) {
 		}
 	})
 	w := &world{dir: dir, got: newRecorder()}
-	start(t, w)
+	var made []string
+	start(t, w, func(o *Options) {
+		o.Create = func(_ context.Context, _ core.User, name core.Name) error {
+			made = append(made, name.String())
+			return nil
+		}
+	})
 	c := newClient(t)
 	first := c.commit("a", "1")
 	c.git("push", "-q", w.as("alice", "web"), "main")
@@ -70,6 +80,10 @@ func TestDiskThatTakesNothing(t *testing.T) {
 	second := c.commit("b", "2")
 	c.mustFail([]string{"507", "the server's disk is read-only"}, "push", w.as("alice", "web"), "main")
 	still()
+	c.mustFail([]string{"507", "the server's disk is read-only"}, "push", w.as("alice", "fresh"), "main")
+	if want := []string{"default/web"}; !slices.Equal(made, want) {
+		t.Errorf("objects were made for %v, want %v", made, want)
+	}
 	mount(0)
 	c.git("push", "-q", w.as("alice", "web"), "main")
 	w.got.wait(t, 2)

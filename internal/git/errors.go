@@ -2,6 +2,7 @@ package git
 
 import (
 	"fmt"
+	"net/http"
 
 	"github.com/fairway-cd/fairway/internal/core"
 )
@@ -16,12 +17,18 @@ func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("repository %s does not exist", e.Repository)
 }
 
+// HTTPStatus implements problem.Stated.
+func (*NotFoundError) HTTPStatus() int { return http.StatusNotFound }
+
 // ExistsError says that a repository is there already.
 type ExistsError struct{ Repository core.Name }
 
 func (e *ExistsError) Error() string {
 	return fmt.Sprintf("repository %s exists already", e.Repository)
 }
+
+// HTTPStatus implements problem.Stated.
+func (*ExistsError) HTTPStatus() int { return http.StatusConflict }
 
 // RevisionError says that a repository has no such revision, or that what was
 // asked for is not the name of one.

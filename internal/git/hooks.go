@@ -156,11 +156,7 @@ func (s *Store) Hooks(secrets HookSecrets) (http.Handler, error) {
 func (s *hookServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text, err := s.take(w, r)
 	if err != nil {
-		status, text := explain(err)
-		if status == http.StatusInternalServerError {
-			s.log.Error("Taking a webhook failed", "path", r.URL.Path, "error", err)
-		}
-		http.Error(w, oneLine(text), status)
+		s.sayError(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)

@@ -50,12 +50,22 @@ func (s *Store) names() ([]core.Name, error) {
 }
 
 // Create makes an empty embedded repository whose HEAD names main; the first
-// branch pushed takes its place. One that is there is an *ExistsError.
-func (s *Store) Create(_ context.Context, name core.Name) error {
+// branch pushed takes its place. One that is there is an *ExistsError. first is
+// called when the disk has taken all of it and before it is there, for the
+// object that stands for it; an error of it is returned, and nothing made. It
+// is called again after a crash, so that what exists is no error for it.
+func (s *Store) Create(ctx context.Context, name core.Name, first ...func(context.Context) error) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	err := initRepository(filepath.Join(s.dir, "tmp"), s.repositoryDir(name))
+	err := initRepository(filepath.Join(s.dir, "tmp"), s.repositoryDir(name), func(string) error {
+		for _, f := range first {
+			if err := f(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if errors.Is(err, fs.ErrExist) {
 		return &ExistsError{Repository: name}
 	}

@@ -2,6 +2,7 @@ package git
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"path"
 	"regexp"
@@ -29,6 +30,9 @@ type InvalidURLError struct {
 func (e *InvalidURLError) Error() string {
 	return fmt.Sprintf("invalid repository URL %q: %s", e.URL, e.Reason)
 }
+
+// HTTPStatus implements problem.Stated.
+func (*InvalidURLError) HTTPStatus() int { return http.StatusBadRequest }
 
 // hostPort is a name or an address, and perhaps a port. It does not look like
 // an option of ssh.

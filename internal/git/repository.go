@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairway-cd/fairway/internal/core"
 )
 
@@ -114,7 +116,7 @@ func initRepository(temp, dir string, more ...func(work string) error) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return fs.ErrExist
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+	if err := writable(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("creating a repository: %w", err)
 	}
 	work, err := os.MkdirTemp(temp, "new-*")
@@ -130,6 +132,9 @@ func initRepository(temp, dir string, more ...func(work string) error) error {
 			return fmt.Errorf("creating a repository: %w", err)
 		}
 	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return fmt.Errorf("creating a repository: %w", err)
+	}
 	err = os.Rename(work, dir)
 	switch {
 	case errors.Is(err, fs.ErrExist): // ENOTEMPTY counts as such
@@ -141,6 +146,16 @@ func initRepository(temp, dir string, more ...func(work string) error) error {
 		return err
 	}
 	return syncDir(filepath.Dir(filepath.Dir(dir)))
+}
+
+// writable is an error where the directory, or what it would be made in, takes
+// nothing.
+func writable(dir string) error {
+	err := unix.Access(dir, unix.W_OK)
+	if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+		return writable(filepath.Dir(dir))
+	}
+	return err
 }
 
 // layOut writes what makes a directory a bare repository

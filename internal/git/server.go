@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/problem"
+	"github.com/fairway-cd/fairway/internal/core/turns"
 )
 
 // mountPath is where Handler belongs.
@@ -32,15 +34,15 @@ const (
 type server struct {
 	*Store
 	access core.Access
-	// slots bounds the requests being served.
-	slots chan struct{}
+	// turns bounds the requests being served.
+	turns *turns.Turns
 }
 
 // Handler serves the repositories over Git's smart HTTP protocol, at /git/.
 // Every request is authenticated and authorized with access. A push to a
 // repository that does not exist makes it, where the user may.
 func (s *Store) Handler(access core.Access) http.Handler {
-	return &server{Store: s, access: access, slots: make(chan struct{}, s.limits.Requests)}
+	return &server{Store: s, access: access, turns: turns.New("Git requests", s.limits.Requests, s.limits.Requests/2)}
 }
 
 // call is one request, understood.
@@ -63,12 +65,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	if err := s.queue(r.Context()); err != nil {
-		w.Header().Set("Retry-After", "10")
+	leave, err := s.turns.Take(r.Context(), c.user.Name, s.limits.RequestWait)
+	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	defer func() { <-s.slots }()
+	defer leave()
 	repo, err := s.embedded(c.name)
 	if err != nil {
 		s.refuse(w, r, err)
@@ -96,18 +98,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // back by themselves.
 const queueTime = 10 * time.Second
 
-// queue waits for one of the slots.
-func (s *server) queue(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, queueTime)
-	defer cancel()
-	select {
-	case s.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return &core.UnavailableError{What: "the Git server", Err: errors.New("too many requests at the same time, try again")}
-	}
-}
-
 // badRequest is what is not Git's protocol.
 type badRequest struct {
 	status int
@@ -115,6 +105,9 @@ type badRequest struct {
 }
 
 func (e *badRequest) Error() string { return e.reason }
+
+// HTTPStatus implements problem.Stated.
+func (e *badRequest) HTTPStatus() int { return e.status }
 
 // understand reads the request's line.
 func (s *server) understand(r *http.Request) (call, error) {
@@ -141,8 +134,10 @@ func (s *server) understand(r *http.Request) (call, error) {
 		return c, &badRequest{http.StatusUnsupportedMediaType, "want Content-Type " + want}
 	}
 	var err error
-	c.name, err = s.parseName(path)
-	return c, err
+	if c.name, err = s.parseName(path); err != nil {
+		return c, problem.With(http.StatusNotFound, err)
+	}
+	return c, nil
 }
 
 // admit asks who it is and whether they may, and makes the repository of a
@@ -170,12 +165,12 @@ func (s *server) admit(r *http.Request, c *call) error {
 	if err := s.access.Authorize(r.Context(), user, action(verbCreate, c.name)); err != nil {
 		return err
 	}
-	if s.options.Create != nil {
-		if err := s.options.Create(r.Context(), user, c.name); err != nil {
-			return err
+	err = s.Create(r.Context(), c.name, func(ctx context.Context) error {
+		if s.options.Create == nil {
+			return nil
 		}
-	}
-	err = s.Create(r.Context(), c.name)
+		return s.options.Create(ctx, user, c.name)
+	})
 	var exist *ExistsError
 	if errors.As(err, &exist) {
 		return nil // somebody else was faster
@@ -208,51 +203,29 @@ func action(verb string, name core.Name) core.Action {
 
 // refuse answers with one line of text, which git shows to its user.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	status, text := explain(err)
-	if status == http.StatusUnauthorized {
+	if errors.Is(err, core.ErrUnauthenticated) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="Fairway", charset="UTF-8"`)
 	}
-	if status == http.StatusInternalServerError {
-		s.log.Error("Serving Git failed", "path", r.URL.Path, "error", err)
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	fmt.Fprintln(w, oneLine(text))
+	s.sayError(w, r, err)
 }
 
-// explain translates an error for people at the other end.
-func explain(err error) (status int, text string) {
-	var (
-		bad         *badRequest
-		name        *core.InvalidNameError
-		namespace   *core.NoNamespaceError
-		notFound    *NotFoundError
-		forbidden   *core.ForbiddenError
-		unavailable *core.UnavailableError
-		tooLarge    *core.TooLargeError
-	)
-	switch {
-	case errors.Is(err, core.ErrUnauthenticated):
-		return http.StatusUnauthorized, err.Error()
-	case errors.As(err, &forbidden):
-		return http.StatusForbidden, forbidden.Error()
-	case errors.As(err, &unavailable):
-		return http.StatusServiceUnavailable, unavailable.Error()
-	case errors.As(err, &bad):
-		return bad.status, bad.reason
-	case errors.As(err, &name):
-		return http.StatusNotFound, name.Error()
-	case errors.As(err, &notFound):
-		return http.StatusNotFound, notFound.Error()
-	case errors.As(err, &namespace):
-		return http.StatusNotFound, namespace.Error() + "; " + namespace.Hint()
-	case errors.As(err, &tooLarge):
-		return http.StatusRequestEntityTooLarge, tooLarge.Error()
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return http.StatusInsufficientStorage, "the server's disk is full"
-	case errors.Is(err, syscall.EROFS):
-		return http.StatusInsufficientStorage, "the server's disk is read-only"
+// sayError answers with what the error means, in one line of text.
+func (s *Store) sayError(w http.ResponseWriter, r *http.Request, err error) {
+	p := problem.Of(err)
+	if p.Status == http.StatusInternalServerError {
+		s.log.Error("Serving Git failed", "path", r.URL.Path, "error", err)
 	}
-	return http.StatusInternalServerError, "the server failed; its log says why"
+	text := p.Error
+	var hinted core.Hinted
+	if errors.As(err, &hinted) {
+		text += "; " + hinted.Hint()
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if p.After > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(p.After.Seconds())))
+	}
+	w.WriteHeader(p.Status)
+	fmt.Fprintln(w, oneLine(text))
 }

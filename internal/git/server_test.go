@@ -1,12 +1,17 @@
 package git
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/testkit"
 )
 
 func TestPushCreatesAndDelivers(t *testing.T) {
@@ -70,4 +75,40 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	w.got.wait(t, 1) // the first push, and nothing that was refused
+}
+
+// One user has at most half of the places, so that others are served beside
+// him.
+func TestFairRequests(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits = Limits{Requests: 2, RequestWait: time.Millisecond} })
+	c := newClient(t)
+	c.commit("a", "1")
+	c.git("push", "-q", w.as("alice", "web"), "main")
+
+	conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /git/web/git-upload-pack HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice-token\r\n"+
+		"Content-Type: application/x-git-upload-pack-request\r\nContent-Length: 1000\r\n\r\n0")
+	list := func(user string) (string, error) { return c.try("ls-remote", w.as(user, "web")) }
+	testkit.Eventually(t, "refusal beside the slow request", func() error {
+		out, err := list("alice")
+		if err == nil {
+			return errors.New("it was served")
+		}
+		if !strings.Contains(out, "429") || !strings.Contains(out, "you have 1 Git requests already") {
+			t.Fatal(out)
+		}
+		return nil
+	})
+	if out, err := list("bob"); err != nil {
+		t.Errorf("another user: %s", out)
+	}
+	conn.Close()
+	testkit.Eventually(t, "a free place", func() error {
+		_, err := list("alice")
+		return err
+	})
 }

@@ -26,9 +26,9 @@ type Options struct {
 	// The second delivery of one has the same ID. It is called by Run's
 	// goroutines, for several repositories at a time.
 	Deliver func(ctx context.Context, u core.RefUpdate) error
-	// Create is called before a push creates a repository on disk, for the
-	// object that stands for it. An error refuses the push; it is asked again
-	// after a crash, so that what exists is no error.
+	// Create is called when a push is about to create a repository on disk, for
+	// the object that stands for it. An error refuses the push; it is asked
+	// again after a crash, so that what exists is no error.
 	Create func(ctx context.Context, user core.User, name core.Name) error
 	// Announced is called when a webhook brings news of a mirror whose
 	// credentials are not known since the start, so that who has them can call
@@ -55,8 +55,11 @@ type Limits struct {
 	PushBytes, FileBytes int64
 	// Refs of one repository (10,000); PushRefs of one push (1,000).
 	Refs, PushRefs int
-	// Requests served at the same time (32).
-	Requests int
+	// Requests served at the same time (32), half of them for one user, and
+	// how long one waits for its turn (10 s): git clients do not come back by
+	// themselves.
+	Requests    int
+	RequestWait time.Duration
 	// RequestTime of one fetch or push (15 min), FetchTime of one mirror's
 	// fetch (10 min).
 	RequestTime, FetchTime time.Duration
@@ -70,6 +73,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.Refs, 10_000)
 	setDefault(&l.PushRefs, 1_000)
 	setDefault(&l.Requests, 32)
+	setDefault(&l.RequestWait, 10*time.Second)
 	setDefault(&l.RequestTime, 15*time.Minute)
 	setDefault(&l.FetchTime, 10*time.Minute)
 	setDefault(&l.MirrorBytes, 4<<30)
