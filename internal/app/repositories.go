@@ -26,8 +26,8 @@ var (
 // repositoryAPI is what the HTTP API calls.
 type repositoryAPI struct{ *repositories }
 
-// List implements web.Repositories.
-func (r repositoryAPI) List(ctx context.Context) ([]web.Repository, error) { return r.list(ctx) }
+// Names implements web.Repositories.
+func (r repositoryAPI) Names(ctx context.Context) ([]core.Name, error) { return r.store.List(ctx) }
 
 // Create implements web.Repositories.
 func (r repositoryAPI) Create(ctx context.Context, _ core.User, name core.Name) error {
@@ -101,26 +101,6 @@ type repositories struct {
 
 func (r *repositories) url(name core.Name) string { return r.base + "/git/" + name.Short() + ".git" }
 
-func (r *repositories) list(ctx context.Context) ([]web.Repository, error) {
-	names, err := r.store.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]web.Repository, 0, len(names))
-	for _, name := range names {
-		repo, err := r.Get(ctx, name)
-		if errors.Is(err, web.ErrNotFound) {
-			continue // deleted meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		repo.Refs = nil
-		all = append(all, *repo)
-	}
-	return all, nil
-}
-
 // Get implements web.Repositories.
 func (r *repositories) Get(ctx context.Context, name core.Name) (*web.Repository, error) {
 	info, err := r.store.Show(ctx, name)
@@ -144,16 +124,22 @@ func (r *repositories) Get(ctx context.Context, name core.Name) (*web.Repository
 	return repo, err
 }
 
-// create makes the object; the controller makes the repository. It is made at
-// once too, so that it is there when this returns.
+// create makes the object and the repository. The controller would make it
+// too: this way it is there when this returns.
 func (r *repositories) create(ctx context.Context, name core.Name) error {
-	if there, err := r.store.Exists(ctx, name); err != nil || there {
-		return errors.Join(err, web.ErrExists)
-	}
-	if err := r.ensureObject(ctx, name); err != nil {
+	there, err := r.store.Exists(ctx, name)
+	if err != nil {
 		return err
 	}
-	return repositoryStore{r}.Create(ctx, name)
+	if there {
+		return fmt.Errorf("repository %s %w", name.Short(), web.ErrExists)
+	}
+	err = r.store.Create(ctx, name, func(ctx context.Context) error { return r.ensureObject(ctx, name) })
+	var exists *git.ExistsError
+	if errors.As(err, &exists) {
+		return nil // the controller was faster
+	}
+	return err
 }
 
 // ensureObject makes the object that stands for a repository.

@@ -112,12 +112,17 @@ func (s *Server) handler(st *stores, e *engine) (http.Handler, error) {
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	routes := web.RepositoryRoutes(st.access, repositoryAPI{st.repos})
 	maps.Copy(routes, web.ImageRoutes(st.access, e.collectNow))
-	maps.Copy(routes, web.Bounded(st.access, web.DeliveryBounds(), e.routes()))
+	costly := e.routes()
+	costly[web.RepositoryList] = routes[web.RepositoryList] // measures each on disk
+	maps.Copy(routes, web.Bounded(st.access, web.DeliveryBounds(), costly))
 	mux.Handle("/", web.Handler(web.Options{
 		Access:     st.access,
 		Deliveries: e.deliveries(),
-		Status: func(ctx context.Context) (any, error) {
+		Status: func(ctx context.Context, all bool) (any, error) {
 			status, err := s.inst.Status(ctx)
+			if !all {
+				return status.public(), err
+			}
 			// The operator's credential is for the operator's own eyes.
 			status.GitURL = status.PublicGitURL()
 			return status, err

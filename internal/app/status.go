@@ -67,6 +67,18 @@ func (s Status) PublicGitURL() string {
 	return u.String()
 }
 
+// public is what every user of the instance may know: where its doors are.
+func (s Status) public() any {
+	return struct {
+		State    string `json:"state"`
+		Version  string `json:"version"`
+		UIURL    string `json:"uiURL,omitempty"`
+		APIURL   string `json:"apiURL,omitempty"`
+		GitURL   string `json:"gitURL,omitempty"`
+		Registry string `json:"registry,omitempty"`
+	}{s.State, s.Version, s.UIURL, s.APIURL, s.PublicGitURL(), s.Registry}
+}
+
 // URL is the address of everything, without a path.
 func (i *Instance) URL() string {
 	return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(i.Config.Port))

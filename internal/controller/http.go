@@ -1,20 +1,16 @@
 package controller
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
-	"slices"
-	"strings"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/problem"
 	"github.com/fairway-cd/fairway/internal/deploy"
-	"github.com/fairway-cd/fairway/internal/render"
 )
 
 // Routes are what the HTTP API does with deliveries, by http.ServeMux pattern:
@@ -30,11 +26,11 @@ import (
 // of whatever objects that revision names.
 func (e *Engine) Routes() map[string]http.Handler {
 	routes := map[string]http.Handler{}
-	for resource, owner := range map[string]core.Owner{
-		"applications":   {Dialect: core.ArgoCD, Kind: argo.ApplicationKind},
-		"kustomizations": {Dialect: core.Flux, Kind: kustomizev1.KustomizationKind},
+	for _, owner := range []core.Owner{
+		{Dialect: core.ArgoCD, Kind: argo.ApplicationKind},
+		{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind},
 	} {
-		at := "/api/v1/" + resource + "/{namespace}/{name}/"
+		at := "/api/v1/" + owner.Resource() + "/{namespace}/{name}/"
 		routes["GET "+at+"manifests"] = e.route(owner, "get", e.serveManifests)
 		routes["GET "+at+"diff"] = e.route(owner, "get", e.serveDiff)
 		routes["POST "+at+"rollback"] = e.route(owner, "update", e.serveRollback)
@@ -42,25 +38,28 @@ func (e *Engine) Routes() map[string]http.Handler {
 	return routes
 }
 
+// serve answers a request about a delivery.
+type serve func(r *http.Request, owner core.Owner, user core.User) (any, error)
+
 // route finds out who asks and whether he may, and answers with what serve
 // returns.
-func (e *Engine) route(of core.Owner, verb string, serve func(*http.Request, core.Owner, core.User) (any, error)) http.Handler {
+func (e *Engine) route(owner core.Owner, verb string, serve serve) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		owner := of
+		owner := owner
 		owner.Namespace, owner.Name = r.PathValue("namespace"), r.PathValue("name")
 		answer, err := e.answer(r, owner, verb, serve)
+		if err != nil {
+			problem.Write(w, r, err)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		if err != nil {
-			w.WriteHeader(statusOf(err))
-			answer = problem(err)
-		}
 		// The client is gone where this fails.
 		_ = json.NewEncoder(w).Encode(answer)
 	})
 }
 
-func (e *Engine) answer(r *http.Request, owner core.Owner, verb string, serve func(*http.Request, core.Owner, core.User) (any, error)) (any, error) {
+func (e *Engine) answer(r *http.Request, owner core.Owner, verb string, serve serve) (any, error) {
 	if e.stages.Access == nil {
 		return nil, errNoAccess
 	}
@@ -68,73 +67,34 @@ func (e *Engine) answer(r *http.Request, owner core.Owner, verb string, serve fu
 	if err != nil {
 		return nil, err
 	}
-	if err := e.stages.Access.Authorize(r.Context(), user, action(owner, verb)); err != nil {
+	if err := e.stages.Access.Authorize(r.Context(), user, owner.Action(verb)); err != nil {
 		return nil, err
 	}
 	return serve(r, owner, user)
 }
 
-// action is what a user does with the owner's object.
-func action(owner core.Owner, verb string) core.Action {
-	resource := "applications"
-	if owner.Dialect == core.Flux {
-		resource = "kustomizations"
-	}
-	return core.Action{Verb: verb, Group: string(owner.Dialect), Resource: resource, Namespace: owner.Namespace, Name: owner.Name}
-}
+// What the errors of this package are in HTTP: problem.Stated.
 
-// statusOf is what an error means in HTTP.
-func statusOf(err error) int {
-	var (
-		forbidden   *core.ForbiddenError
-		unavailable *core.UnavailableError
-		missing     *NotFoundError
-		revision    *NoSuchRevisionError
-		refused     *SpecError
-		project     *ProjectError
-		source      *sourceError
-		wrong       *render.Error
-		request     *requestError
-		moved       *MovedError
-		changed     *SourcesChangedError
-		revisions   *revisionsError
-	)
-	switch {
-	case errors.Is(err, core.ErrUnauthenticated):
-		return http.StatusUnauthorized
-	case errors.As(err, &forbidden):
-		return http.StatusForbidden
-	case errors.As(err, &unavailable):
-		return http.StatusServiceUnavailable
-	case errors.As(err, &missing):
-		return http.StatusNotFound
-	case errors.As(err, &request):
-		return http.StatusBadRequest
-	case errors.As(err, &moved):
-		return http.StatusConflict
-	case errors.As(err, &revision), errors.As(err, &changed), errors.As(err, &revisions), errors.As(err, &refused), errors.As(err, &project), errors.As(err, &source), errors.As(err, &wrong):
-		return http.StatusUnprocessableEntity
-	}
-	return http.StatusInternalServerError
-}
+// HTTPStatus implements problem.Stated.
+func (*NotFoundError) HTTPStatus() int { return http.StatusNotFound }
 
-// problem is the body of an error.
-func problem(err error) any {
-	p := struct {
-		Error string `json:"error"`
-		Hint  string `json:"hint,omitempty"`
-	}{Error: err.Error()}
-	var hinted core.Hinted
-	if errors.As(err, &hinted) {
-		p.Hint = hinted.Hint()
-	}
-	return p
-}
+// HTTPStatus implements problem.Stated.
+func (*MovedError) HTTPStatus() int { return http.StatusConflict }
 
-// requestError says that a request is not one.
-type requestError struct{ err error }
+// HTTPStatus implements problem.Stated.
+func (*NoSuchRevisionError) HTTPStatus() int { return http.StatusUnprocessableEntity }
 
-func (e *requestError) Error() string { return "the request is not understood: " + e.err.Error() }
+// HTTPStatus implements problem.Stated.
+func (*SourcesChangedError) HTTPStatus() int { return http.StatusUnprocessableEntity }
+
+// HTTPStatus implements problem.Stated.
+func (*SpecError) HTTPStatus() int { return http.StatusUnprocessableEntity }
+
+// HTTPStatus implements problem.Stated.
+func (*ProjectError) HTTPStatus() int { return http.StatusUnprocessableEntity }
+
+func (*revisionsError) HTTPStatus() int { return http.StatusUnprocessableEntity }
+func (*sourceError) HTTPStatus() int    { return http.StatusUnprocessableEntity }
 
 // Manifests is the answer to a request for them.
 type Manifests struct {
@@ -162,13 +122,17 @@ type DiffItem struct {
 }
 
 func (e *Engine) serveDiff(r *http.Request, owner core.Owner, user core.User) (any, error) {
+	v, err := e.view(r.Context(), owner)
+	if err != nil {
+		return nil, err
+	}
 	revision := r.URL.Query().Get("revision")
-	if revision != "" && !e.wasDeployed(r.Context(), owner, revision) {
-		if err := e.stages.Access.Authorize(r.Context(), user, action(owner, "update")); err != nil {
+	if revision != "" && !v.wasDeployed(revision) {
+		if err := e.stages.Access.Authorize(r.Context(), user, owner.Action("update")); err != nil {
 			return nil, err
 		}
 	}
-	c, err := e.Diff(r.Context(), owner, revision)
+	c, err := e.compare(r.Context(), v, revision)
 	if err != nil {
 		return nil, err
 	}
@@ -189,15 +153,6 @@ func (e *Engine) serveDiff(r *http.Request, owner core.Owner, user core.User) (a
 	return out, nil
 }
 
-// wasDeployed: the whole revision is in the delivery's history.
-func (e *Engine) wasDeployed(ctx context.Context, owner core.Owner, revision string) bool {
-	v, err := e.view(ctx, owner)
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(v.history, func(d deployed) bool { return strings.Join(d.revisions, ",") == revision })
-}
-
 // Rollback is a request for one.
 type Rollback struct {
 	To     string `json:"to,omitempty"`
@@ -210,7 +165,7 @@ func (e *Engine) serveRollback(r *http.Request, owner core.Owner, user core.User
 	body.DisallowUnknownFields()
 	var asked Rollback
 	if err := body.Decode(&asked); err != nil {
-		return nil, &requestError{err}
+		return nil, problem.New(http.StatusBadRequest, "the request is not understood: %s", err)
 	}
 	return e.Rollback(r.Context(), RollbackRequest{Owner: owner, To: asked.To, Reason: asked.Reason, User: user})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -14,7 +15,9 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/problem"
 	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/render"
 )
 
 // view is a delivery as somebody who asks sees it, outside of its reconcile.
@@ -42,6 +45,11 @@ type deployed struct {
 	// sources are what the spec said then; a Kustomization's history does not
 	// know.
 	sources []argo.ApplicationSource
+}
+
+// wasDeployed: the whole revision is in the delivery's history.
+func (v *view) wasDeployed(revision string) bool {
+	return slices.ContainsFunc(v.history, func(d deployed) bool { return strings.Join(d.revisions, ",") == revision })
 }
 
 // NotFoundError says that there is no such delivery.
@@ -123,7 +131,7 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 	}
 	a, ok := e.repos.artifact(k.sourceKey())
 	if !ok {
-		return nil, fmt.Errorf("source 'GitRepository/%s' is not ready", k.sourceKey())
+		return nil, problem.New(http.StatusUnprocessableEntity, "source 'GitRepository/%s' is not ready", k.sourceKey())
 	}
 	d.sources[0].from = a.request
 	run := &kustomizationRun{k: k, status: &k.Status}
@@ -153,19 +161,16 @@ func (e *Engine) Manifests(ctx context.Context, owner core.Owner, revision strin
 	return out, nil
 }
 
-// Diff compares the delivery with the cluster, as it stands or at a revision.
-func (e *Engine) Diff(ctx context.Context, owner core.Owner, revision string) (*deploy.Comparison, error) {
-	v, err := e.view(ctx, owner)
-	if err != nil {
-		return nil, err
-	}
+// compare compares the delivery with the cluster, as it stands or at a
+// revision.
+func (e *Engine) compare(ctx context.Context, v *view, revision string) (*deploy.Comparison, error) {
 	t, err := e.targetOf(ctx, v, revision)
 	if err != nil {
 		return nil, err
 	}
 	options := v.delivery.options
 	options.Prune = true // what would be pruned is a difference
-	return e.stages.Deployer.Compare(ctx, deploy.Plan{Owner: owner, Objects: t.objects, Inventory: v.inventory, Options: options})
+	return e.stages.Deployer.Compare(ctx, deploy.Plan{Owner: v.delivery.owner, Objects: t.objects, Inventory: v.inventory, Options: options})
 }
 
 func (e *Engine) targetOf(ctx context.Context, v *view, revision string) (*target, error) {
@@ -181,6 +186,9 @@ func (e *Engine) targetOf(ctx context.Context, v *view, revision string) (*targe
 		return nil, err
 	}
 	t, err := e.render(ctx, v.delivery, snaps)
+	if errors.As(err, new(*render.Error)) {
+		err = problem.With(http.StatusUnprocessableEntity, err)
+	}
 	if err != nil {
 		return nil, err
 	}

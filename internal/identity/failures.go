@@ -43,6 +43,9 @@ func (e *ThrottledError) Error() string {
 
 func (e *ThrottledError) Unwrap() error { return core.ErrUnauthenticated }
 
+// After implements problem.Passing.
+func (e *ThrottledError) After() time.Duration { return e.RetryAfter }
+
 // check returns a *ThrottledError if the address has used up its failures.
 func (f *failures) check(remote string) error {
 	v, ok := f.buckets.Get(source(remote))

@@ -4,18 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/problem"
+	"github.com/fairway-cd/fairway/internal/core/turns"
 )
 
 // Bounds limit what requests to costly routes may take together and each.
 type Bounds struct {
-	// Concurrent is how many are answered at a time; others wait for Wait and
-	// are then told to come back.
+	// Concurrent is how many are answered at a time, half of it for one user;
+	// others wait for Wait and are then told to come back.
 	Concurrent int
 	Wait       time.Duration
 	// Time is how long one may take, Stall how long its client may take to take
@@ -37,7 +37,7 @@ func DeliveryBounds() Bounds {
 // Bounded are the routes within the bounds, which they share. Who asks is
 // authenticated first: strangers take no turn.
 func Bounded(access core.Access, b Bounds, routes map[string]http.Handler) map[string]http.Handler {
-	turns := make(chan struct{}, b.Concurrent)
+	turns := turns.New("requests of this kind", b.Concurrent, b.Concurrent/2)
 	out := make(map[string]http.Handler, len(routes))
 	for pattern, next := range routes {
 		out[pattern] = &bounded{access, b, turns, next}
@@ -48,21 +48,22 @@ func Bounded(access core.Access, b Bounds, routes map[string]http.Handler) map[s
 type bounded struct {
 	access core.Access
 	Bounds
-	turns chan struct{}
+	turns *turns.Turns
 	next  http.Handler
 }
 
 func (b *bounded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, err := b.access.Authenticate(r); err != nil {
-		refuse(w, err)
+	user, err := b.access.Authenticate(r)
+	if err != nil {
+		problem.Write(w, r, err)
 		return
 	}
-	if !b.turn(r.Context()) {
-		w.Header().Set("Retry-After", strconv.Itoa(int(b.Wait.Seconds())))
-		writeError(w, http.StatusTooManyRequests, fmt.Sprintf("the server is busy with %d requests like this one", b.Concurrent))
+	leave, err := b.turns.Take(r.Context(), user.Name, b.Wait)
+	if err != nil {
+		problem.Write(w, r, err)
 		return
 	}
-	defer func() { <-b.turns }()
+	defer leave()
 	ctx, cancel := context.WithTimeout(r.Context(), b.Time)
 	defer cancel()
 	r = r.WithContext(ctx)
@@ -73,24 +74,12 @@ func (b *bounded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(b.Stall))
 	switch {
 	case answer.large:
-		writeError(w, http.StatusUnprocessableEntity, fmt.Sprintf("the answer is larger than %d bytes", b.Answer))
+		problem.Write(w, r, problem.New(http.StatusUnprocessableEntity, "the answer is larger than %d bytes", b.Answer))
 	case answer.code >= http.StatusInternalServerError && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("the answer took longer than %s", b.Time))
+		problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "the answer took longer than %s", b.Time))
 	default:
 		w.WriteHeader(answer.code)
 		_, _ = w.Write(answer.body.Bytes())
-	}
-}
-
-// turn waits until it is this request's, and says whether it came to that.
-func (b *bounded) turn(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, b.Wait)
-	defer cancel()
-	select {
-	case b.turns <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -2,13 +2,11 @@ package web
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/problem"
 )
 
 // CollectRequest says what the registry's garbage collection may take.
@@ -29,8 +27,8 @@ type CollectReport struct {
 	Bytes     int64    `json:"bytes"`
 }
 
-// ErrBusy says that what is asked for is under way already.
-var ErrBusy = errors.New("under way already")
+// ErrBusy says that a collection is under way.
+var ErrBusy = problem.New(http.StatusConflict, "the registry's garbage is being collected already")
 
 // Collect collects the registry's garbage. An error that satisfies
 // errors.Is(err, ErrBusy) says that somebody else does.
@@ -41,7 +39,7 @@ type Collect func(ctx context.Context, minAge time.Duration, dryRun bool) (Colle
 //	POST /api/v1/images/collect {"minAge": "24h", "dryRun": false}
 func ImageRoutes(access core.Access, collect Collect) map[string]http.Handler {
 	i := &images{access, collect}
-	return map[string]http.Handler{"POST /api/v1/images/collect": http.HandlerFunc(i.serveCollect)}
+	return map[string]http.Handler{"POST /api/v1/images/collect": answers(access, i.serve)}
 }
 
 type images struct {
@@ -49,38 +47,23 @@ type images struct {
 	collect Collect
 }
 
-// serveCollect takes out of every namespace, so it takes the right to delete
-// images everywhere.
-func (i *images) serveCollect(w http.ResponseWriter, r *http.Request) {
-	user, err := i.access.Authenticate(r)
-	if err == nil {
-		err = i.access.Authorize(r.Context(), user, core.Action{Verb: "delete", Group: core.Group, Resource: core.ResourceImages})
-	}
-	if err != nil {
-		refuse(w, err)
-		return
+// serve takes out of every namespace, so it takes the right to delete images
+// everywhere.
+func (i *images) serve(r *http.Request, user core.User) (CollectReport, error) {
+	a := core.Action{Verb: "delete", Group: core.Group, Resource: core.ResourceImages}
+	if err := i.access.Authorize(r.Context(), user, a); err != nil {
+		return CollectReport{}, err
 	}
 	var in CollectRequest
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
-		writeError(w, http.StatusBadRequest, "reading the request: "+err.Error())
-		return
+	if err := readJSON(r, &in); err != nil {
+		return CollectReport{}, err
 	}
 	var minAge time.Duration
 	if in.MinAge != "" {
+		var err error
 		if minAge, err = time.ParseDuration(in.MinAge); err != nil || minAge <= 0 {
-			writeError(w, http.StatusBadRequest, "minAge is not a positive duration such as 24h")
-			return
+			return CollectReport{}, problem.New(http.StatusBadRequest, "minAge is not a positive duration such as 24h")
 		}
 	}
-	report, err := i.collect(r.Context(), minAge, in.DryRun)
-	switch {
-	case errors.Is(err, ErrBusy):
-		writeError(w, http.StatusConflict, "the registry's garbage is being collected already")
-	case err != nil:
-		refuse(w, err)
-	default:
-		writeJSON(w, report)
-	}
+	return i.collect(r.Context(), minAge, in.DryRun)
 }

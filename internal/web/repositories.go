@@ -2,20 +2,20 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/problem"
 )
 
 // Repositories is what the API does with Git repositories. Get and Delete
 // return an error that satisfies errors.Is(err, ErrNotFound), Create one that
 // satisfies errors.Is(err, ErrExists).
 type Repositories interface {
-	List(ctx context.Context) ([]Repository, error)
+	// Names are those of all repositories, sorted.
+	Names(ctx context.Context) ([]core.Name, error)
 	Get(ctx context.Context, name core.Name) (*Repository, error)
 	Create(ctx context.Context, by core.User, name core.Name) error
 	Delete(ctx context.Context, name core.Name) error
@@ -25,7 +25,7 @@ type Repositories interface {
 }
 
 // ErrExists says that what is to be created is there already.
-var ErrExists = errors.New("exists already")
+var ErrExists = problem.New(http.StatusConflict, "exists already")
 
 // Repository is a Git repository of the instance.
 type Repository struct {
@@ -52,13 +52,13 @@ type Mirror struct {
 	Repository string `json:"repository"`
 }
 
-// maxBody bounds what the API reads of a request.
-const maxBody = 64 << 10
-
 type repositories struct {
 	access core.Access
 	repos  Repositories
 }
+
+// RepositoryList is the route of RepositoryRoutes that costs the most.
+const RepositoryList = "GET /api/v1/repositories"
 
 // RepositoryRoutes are the API's routes for Git repositories:
 //
@@ -72,13 +72,13 @@ func RepositoryRoutes(access core.Access, repos Repositories) map[string]http.Ha
 	r := &repositories{access, repos}
 	const one = "/api/v1/repositories/{namespace}/{name}"
 	return map[string]http.Handler{
-		"GET /api/v1/repositories": http.HandlerFunc(r.list),
-		"GET " + one:               http.HandlerFunc(r.get),
-		"PUT " + one:               http.HandlerFunc(r.create),
-		"DELETE " + one:            http.HandlerFunc(r.remove),
-		"GET /api/v1/mirrors":      http.HandlerFunc(r.mirrors),
-		"PUT /api/v1/mirrors":      http.HandlerFunc(r.addMirror),
-		"DELETE /api/v1/mirrors":   http.HandlerFunc(r.removeMirror),
+		RepositoryList:           answers(access, r.list),
+		"GET " + one:             answers(access, r.get),
+		"PUT " + one:             does(access, http.StatusCreated, r.create),
+		"DELETE " + one:          does(access, http.StatusNoContent, r.remove),
+		"GET /api/v1/mirrors":    answers(access, r.mirrors),
+		"PUT /api/v1/mirrors":    does(access, http.StatusNoContent, r.addMirror),
+		"DELETE /api/v1/mirrors": does(access, http.StatusNoContent, r.removeMirror),
 	}
 }
 
@@ -86,143 +86,97 @@ func action(verb string, name core.Name) core.Action {
 	return core.Action{Verb: verb, Group: core.Group, Resource: core.ResourceRepositories, Namespace: name.Namespace, Name: name.Name}
 }
 
-// list shows those that the user may read.
-func (r *repositories) list(w http.ResponseWriter, req *http.Request) {
-	user, err := r.access.Authenticate(req)
+// list shows those that the user may read, and looks at no others.
+func (r *repositories) list(req *http.Request, user core.User) ([]Repository, error) {
+	ctx := req.Context()
+	names, err := r.repos.Names(ctx)
 	if err != nil {
-		refuse(w, err)
-		return
+		return nil, err
 	}
-	all, err := r.repos.List(req.Context())
-	if err != nil {
-		refuse(w, err)
-		return
-	}
+	sight := core.NewSight(r.access, user, core.Group, core.ResourceRepositories)
 	visible := []Repository{}
-	for _, repo := range all {
-		name, err := core.ParseName(repo.Name)
+	for _, name := range names {
+		may, err := sight.Object(ctx, name.Namespace, name.Name)
 		if err != nil {
+			return nil, err
+		}
+		if !may {
 			continue
 		}
-		err = r.access.Authorize(req.Context(), user, action("get", name))
-		var forbidden *core.ForbiddenError
-		switch {
-		case err == nil:
-			visible = append(visible, repo)
-		case !errors.As(err, &forbidden):
-			refuse(w, err)
-			return
+		repo, err := r.repos.Get(ctx, name)
+		if errors.Is(err, ErrNotFound) {
+			continue // deleted meanwhile
 		}
+		if err != nil {
+			return nil, err
+		}
+		repo.Refs = nil
+		visible = append(visible, *repo)
 	}
-	writeJSON(w, visible)
+	return visible, nil
 }
 
-// allowed reads the name of the path and asks whether the user may do verb.
-func (r *repositories) allowed(w http.ResponseWriter, req *http.Request, verb string) (core.User, core.Name, bool) {
+// named is the repository of the path, where the user may do verb with it.
+func (r *repositories) named(req *http.Request, user core.User, verb string) (core.Name, error) {
 	name, err := core.ParseName(req.PathValue("namespace") + "/" + req.PathValue("name"))
 	if err != nil {
-		writeError(w, http.StatusBadRequest, err.Error())
-		return core.User{}, name, false
+		return name, err
 	}
-	user, err := r.allow(req, action(verb, name))
+	return name, r.access.Authorize(req.Context(), user, action(verb, name))
+}
+
+func (r *repositories) get(req *http.Request, user core.User) (*Repository, error) {
+	name, err := r.named(req, user, "get")
 	if err != nil {
-		refuse(w, err)
-		return user, name, false
+		return nil, err
 	}
-	return user, name, true
+	return r.repos.Get(req.Context(), name)
 }
 
-func (r *repositories) allow(req *http.Request, a core.Action) (core.User, error) {
-	user, err := r.access.Authenticate(req)
+func (r *repositories) create(req *http.Request, user core.User) error {
+	name, err := r.named(req, user, "create")
 	if err != nil {
-		return user, err
+		return err
 	}
-	return user, r.access.Authorize(req.Context(), user, a)
+	return r.repos.Create(req.Context(), user, name)
 }
 
-func (r *repositories) get(w http.ResponseWriter, req *http.Request) {
-	_, name, ok := r.allowed(w, req, "get")
-	if !ok {
-		return
-	}
-	repo, err := r.repos.Get(req.Context(), name)
+func (r *repositories) remove(req *http.Request, user core.User) error {
+	name, err := r.named(req, user, "delete")
 	if err != nil {
-		refuse(w, err)
-		return
+		return err
 	}
-	writeJSON(w, repo)
+	return r.repos.Delete(req.Context(), name)
 }
 
-func (r *repositories) create(w http.ResponseWriter, req *http.Request) {
-	user, name, ok := r.allowed(w, req, "create")
-	if !ok {
-		return
-	}
-	err := r.repos.Create(req.Context(), user, name)
-	switch {
-	case errors.Is(err, ErrExists):
-		writeError(w, http.StatusConflict, fmt.Sprintf("repository %s exists already", name.Short()))
-	case err != nil:
-		refuse(w, err)
-	default:
-		w.WriteHeader(http.StatusCreated)
-	}
+// everywhere asks about the repositories of all namespaces. A mirror changes
+// what a URL means for the whole instance, so it takes the right to create
+// them.
+func (r *repositories) everywhere(req *http.Request, user core.User, verb string) error {
+	return r.access.Authorize(req.Context(), user, action(verb, core.Name{}))
 }
 
-func (r *repositories) remove(w http.ResponseWriter, req *http.Request) {
-	_, name, ok := r.allowed(w, req, "delete")
-	if !ok {
-		return
+func (r *repositories) mirrors(req *http.Request, user core.User) ([]Mirror, error) {
+	if err := r.everywhere(req, user, "list"); err != nil {
+		return nil, err
 	}
-	if err := r.repos.Delete(req.Context(), name); err != nil {
-		refuse(w, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
+	return r.repos.Mirrors(req.Context())
 }
 
-func (r *repositories) mirrors(w http.ResponseWriter, req *http.Request) {
-	if _, err := r.allow(req, core.Action{Verb: "list", Group: core.Group, Resource: core.ResourceRepositories}); err != nil {
-		refuse(w, err)
-		return
-	}
-	all, err := r.repos.Mirrors(req.Context())
-	if err != nil {
-		refuse(w, err)
-		return
-	}
-	writeJSON(w, all)
-}
-
-// addMirror changes what a URL means for the whole instance, so it takes the
-// right to create repositories everywhere.
-func (r *repositories) addMirror(w http.ResponseWriter, req *http.Request) {
-	if _, err := r.allow(req, core.Action{Verb: "create", Group: core.Group, Resource: core.ResourceRepositories}); err != nil {
-		refuse(w, err)
-		return
+func (r *repositories) addMirror(req *http.Request, user core.User) error {
+	if err := r.everywhere(req, user, "create"); err != nil {
+		return err
 	}
 	var m Mirror
-	dec := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&m); err != nil {
-		writeError(w, http.StatusBadRequest, "reading the request: "+err.Error())
-		return
+	if err := readJSON(req, &m); err != nil {
+		return err
 	}
-	if err := r.repos.AddMirror(req.Context(), m); err != nil {
-		writeError(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
+	return r.repos.AddMirror(req.Context(), m)
 }
 
-func (r *repositories) removeMirror(w http.ResponseWriter, req *http.Request) {
-	if _, err := r.allow(req, core.Action{Verb: "create", Group: core.Group, Resource: core.ResourceRepositories}); err != nil {
-		refuse(w, err)
-		return
+func (r *repositories) removeMirror(req *http.Request, user core.User) error {
+	if err := r.everywhere(req, user, "create"); err != nil {
+		return err
 	}
-	if err := r.repos.RemoveMirror(req.Context(), req.URL.Query().Get("url")); err != nil {
-		refuse(w, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
+	return r.repos.RemoveMirror(req.Context(), req.URL.Query().Get("url"))
 }

@@ -5,13 +5,13 @@ package web
 import (
 	"context"
 	"embed"
-	"encoding/json"
-	"errors"
 	"io/fs"
 	"net/http"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/problem"
+	"github.com/fairway-cd/fairway/internal/core/turns"
 )
 
 //go:embed ui
@@ -29,8 +29,8 @@ type Deliveries interface {
 	Changed() <-chan struct{}
 }
 
-// ErrNotFound says that there is no such delivery.
-var ErrNotFound = errors.New("not found")
+// ErrNotFound says that there is no such delivery or repository.
+var ErrNotFound = problem.New(http.StatusNotFound, "not found")
 
 // Delivery is an Application or a Kustomization, as a person wants to see it.
 type Delivery struct {
@@ -72,8 +72,9 @@ type Deployed struct {
 type Options struct {
 	Access     core.Access
 	Deliveries Deliveries
-	// Status answers /api/v1/status with what it returns, as JSON.
-	Status func(context.Context) (any, error)
+	// Status answers /api/v1/status with what it returns, as JSON; all says
+	// whether who asks may see everything of the instance.
+	Status func(ctx context.Context, all bool) (any, error)
 	// Routes are further routes below /api/, by http.ServeMux pattern; they
 	// check for themselves who asks.
 	Routes map[string]http.Handler
@@ -84,16 +85,16 @@ type Options struct {
 // who is there.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
-	api := &api{o}
-	mux.Handle("GET /api/v1/status", api.authenticated(api.status))
-	mux.Handle("GET /api/v1/deliveries", byName(api.named, api.authenticated(api.list)))
-	mux.Handle("GET /api/v1/deliveries/{kind}/{namespace}/{name}", api.authenticated(api.get))
-	mux.Handle("GET /api/v1/events", api.authenticated(api.events))
+	api := &api{o, newFeed(o.Deliveries), turns.New("streams of events", maxStreams, maxUserStreams)}
+	mux.Handle("GET /api/v1/status", answers(o.Access, api.status))
+	mux.Handle("GET /api/v1/deliveries", answers(o.Access, api.list))
+	mux.Handle("GET /api/v1/deliveries/{kind}/{namespace}/{name}", answers(o.Access, api.get))
+	mux.HandleFunc("GET /api/v1/events", api.events)
 	for pattern, h := range o.Routes {
 		mux.Handle(pattern, h)
 	}
-	mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {
-		writeError(w, http.StatusNotFound, "there is no such route in the API")
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		problem.Write(w, r, problem.New(http.StatusNotFound, "there is no such route in the API"))
 	})
 	files, err := fs.Sub(ui, "ui")
 	if err != nil {
@@ -114,16 +115,4 @@ func secured(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)
 	})
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(v)
-}
-
-func writeError(w http.ResponseWriter, code int, msg string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": msg})
 }
