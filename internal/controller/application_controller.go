@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
@@ -25,10 +26,15 @@ type applications struct {
 	memories *memories
 	// bySource is by repository URL, byProject by project.
 	bySource, byProject *index
+	reads               *reads
+	updates             workqueue.TypedInterface[core.RefUpdate]
 }
 
 func newApplications(e *Engine) *applications {
-	return &applications{Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), byProject: newIndex()}
+	return &applications{
+		Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), byProject: newIndex(),
+		reads: newReads(), updates: workqueue.NewTyped[core.RefUpdate](),
+	}
 }
 
 func (r *applications) wakeAll(ctx context.Context) {
@@ -66,6 +72,7 @@ func (r *applications) Reconcile(ctx context.Context, req reconcile.Request) (re
 // forget drops what is known of an Application that is gone.
 func (r *applications) forget(key types.NamespacedName) {
 	r.memories.forget(key)
+	r.reads.leave(key)
 	r.bySource.set(key)
 	r.byProject.set(key)
 	r.stages.Watcher.Forget(core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: key.Namespace, Name: key.Name})
@@ -90,6 +97,8 @@ type applicationRun struct {
 	// that the operation is done and is to be removed.
 	refreshed string
 	operated  bool
+	// looked says that the sources were asked in this run.
+	looked bool
 	// after is when to look again, at the latest.
 	after time.Duration
 }
@@ -106,6 +115,9 @@ func (a *applicationRun) reconcile(ctx context.Context, specErr error) (reconcil
 		a.noteTarget(a.target)
 		return a.observe(ctx)
 	}
+	// Until it is done it is woken by whatever is committed.
+	a.reads.leave(a.key)
+	a.looked = true
 	t, err := a.find(ctx, nil)
 	if err != nil {
 		return a.refuse(ctx, argo.ConditionComparisonError, err)
@@ -241,6 +253,9 @@ func (a *applicationRun) end(ctx context.Context) (reconcile.Result, error) {
 	a.within(jitter(a.opts.Resync))
 	if err := a.write(ctx); err != nil {
 		return reconcile.Result{}, err
+	}
+	if a.looked {
+		a.follow()
 	}
 	return reconcile.Result{RequeueAfter: a.after}, nil
 }

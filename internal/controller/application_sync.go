@@ -76,7 +76,7 @@ func (a *applicationRun) automation() *argo.SyncPolicyAutomated {
 // known (after a restart) it is only so if there never was a sync.
 func (a *applicationRun) surelyNew(t *target) bool {
 	known := a.deployed != "" || a.status.OperationState == nil
-	return known && a.automation() != nil && !a.attempted(t)
+	return known && a.deployed != t.digest && a.automation() != nil && !a.attempted(t)
 }
 
 // attempted says whether the last sync was of these revisions and parameters,

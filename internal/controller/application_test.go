@@ -35,10 +35,20 @@ func TestApplicationSyncsPrunesAndHeals(t *testing.T) {
 		return healthy(a) && a.Status.Sync.Revision == second && len(a.Status.History) == 2
 	})
 
-	// A commit that changes nothing of the app is noted, and nothing is synced.
-	third := h.push(repo, map[string]string{"README.md": "hello"})
-	a = h.waitApp("first", "to have seen the third revision", func(a *argo.Application) bool { return a.Status.Sync.Revision == third })
-	if len(a.Status.History) != 2 || !healthy(a) {
+	// A commit that concerns only others costs nothing: the status has the
+	// revision that last concerned this one, until somebody asks.
+	h.apply(h.application("other", "first", "other", "first", automated))
+	defer h.delete(appObject("other"))
+	other := h.push(repo, map[string]string{"other/c.yaml": configMap("c", "1")})
+	atOther := func(a *argo.Application) bool { return healthy(a) && a.Status.Sync.Revision == other }
+	h.waitApp("other", "to have its first revision", atOther)
+	before := h.refresh("first", other)
+	other = h.push(repo, map[string]string{"other/c.yaml": configMap("c", "2"), "README.md": "hello"})
+	h.waitApp("other", "to have its second revision", atOther)
+	if a, err := h.app("first"); err != nil || a.ResourceVersion != before.ResourceVersion {
+		t.Fatalf("an unrelated commit was written down: %v %s", err, describe(a))
+	}
+	if a = h.refresh("first", other); len(a.Status.History) != 2 || !healthy(a) {
 		t.Fatalf("an unrelated commit was synced: %s", describe(a))
 	}
 
@@ -61,4 +71,22 @@ func TestApplicationSyncsPrunesAndHeals(t *testing.T) {
 	if len(a.Status.History) != 2 {
 		t.Fatalf("healing is no deployment: %s", describe(a))
 	}
+}
+
+// refresh has an Application looked at again, and waits until it says that it
+// is at the revision.
+func (h *house) refresh(name, revision string) *argo.Application {
+	h.t.Helper()
+	a, err := h.app(name)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	before := a.DeepCopy()
+	a.Annotations = map[string]string{argo.AnnotationRefresh: "normal"}
+	if err := h.kube.Patch(h.t.Context(), a, client.MergeFrom(before)); err != nil {
+		h.t.Fatal(err)
+	}
+	return h.waitApp(name, "to be refreshed", func(a *argo.Application) bool {
+		return a.Annotations[argo.AnnotationRefresh] == "" && a.Status.Sync.Revision == revision
+	})
 }

@@ -61,15 +61,14 @@ type Engine struct {
 }
 
 // RefUpdated wakes those, and only those, whose source is the repository that
-// the update is of. It does not block, and telling twice does no harm.
+// the update is of, and whom it concerns. It does not block, and telling twice
+// does no harm.
 func (e *Engine) RefUpdated(update core.RefUpdate) {
 	same := func(url string) bool { return e.stages.Sources.Same(url, update) }
-	for _, key := range e.apps.bySource.on(same) {
-		e.apps.wake.wake(key, sourceMoved)
-	}
 	for _, key := range e.repos.bySource.on(same) {
 		e.repos.wake.wake(key, sourceMoved)
 	}
+	e.apps.updates.Add(update)
 }
 
 // watchDrift wakes the owners of what has drifted, until ctx ends.

@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fairway-cd/fairway/api/flux"
@@ -42,6 +44,13 @@ const reasonAccessDenied = "AccessDenied"
 type artifact struct {
 	snapshot core.Snapshot
 	request  SourceRequest
+	// ignore is what the tree leaves out.
+	ignore string
+}
+
+// id is of what can be read.
+func (a artifact) id() string {
+	return a.request.URL + "\n" + a.snapshot.Revision.String() + "\n" + a.ignore
 }
 
 // gitRepositories reconciles GitRepositories.
@@ -69,15 +78,26 @@ func (r *gitRepositories) artifact(key types.NamespacedName) (artifact, bool) {
 	return a, ok
 }
 
-// store keeps the artifact and wakes who reads it, where it is a new one.
-func (r *gitRepositories) store(key types.NamespacedName, a artifact) {
+// store keeps the artifact and wakes whom it concerns, where it is a new one.
+func (r *gitRepositories) store(ctx context.Context, key types.NamespacedName, a artifact) {
 	r.mu.Lock()
 	old, known := r.artifacts[key]
 	r.artifacts[key] = a
 	r.mu.Unlock()
-	if !known || old.snapshot.Revision != a.snapshot.Revision || old.request.URL != a.request.URL {
-		r.kustoms.sourceChanged(key)
+	if known && old.id() == a.id() {
+		return
 	}
+	var changed []string
+	if known {
+		var err error
+		if changed, err = changedPlaces(ctx, old.snapshot.Tree, a.snapshot.Tree); err != nil {
+			// Then it concerns everybody.
+			log.FromContext(ctx).V(1).Info("a change is not known", "revision", a.snapshot.Revision.String(), "error", err.Error())
+			changed = nil
+		}
+	}
+	r.kustoms.reads.advance(sourceDep(key), old.id(), a, changed)
+	r.kustoms.sourceChanged(key)
 }
 
 // withdraw takes the artifact from who reads it.
@@ -178,7 +198,7 @@ func (g *gitRepositoryRun) resolveNow(ctx context.Context) (reconcile.Result, er
 			return g.fail(ctx, true, "InvalidSpec", err)
 		}
 	}
-	g.repos.store(g.key, artifact{snap, req})
+	g.repos.store(ctx, g.key, artifact{snap, req, ptr.Deref(g.spec.Ignore, "")})
 	return g.succeed(ctx, snap, asked)
 }
 

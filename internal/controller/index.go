@@ -62,6 +62,19 @@ func (x *index) on(match func(dep string) bool) []types.NamespacedName {
 	return keys
 }
 
+// names returns the dependencies for which match holds.
+func (x *index) names(match func(dep string) bool) []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var names []string
+	for dep := range x.by {
+		if match(dep) {
+			names = append(names, dep)
+		}
+	}
+	return names
+}
+
 // of returns who depends on dep.
 func (x *index) of(dep string) []types.NamespacedName {
 	x.mu.RLock()

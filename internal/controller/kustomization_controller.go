@@ -29,10 +29,11 @@ type kustomizations struct {
 	// depends is by source ("GitRepository ns/name") and by other
 	// Kustomizations ("Kustomization ns/name").
 	depends *index
+	reads   *reads
 }
 
 func newKustomizations(e *Engine) *kustomizations {
-	return &kustomizations{Engine: e, wake: newWaker(), memories: newMemories(), depends: newIndex()}
+	return &kustomizations{Engine: e, wake: newWaker(), memories: newMemories(), depends: newIndex(), reads: newReads()}
 }
 
 func (r *kustomizations) wakeAll(ctx context.Context) { r.wakeListed(ctx, flux.Kustomization, r.wake) }
@@ -40,9 +41,16 @@ func (r *kustomizations) wakeAll(ctx context.Context) { r.wakeListed(ctx, flux.K
 func sourceDep(key types.NamespacedName) string { return "GitRepository " + key.String() }
 func kustomDep(key types.NamespacedName) string { return "Kustomization " + key.String() }
 
-// sourceChanged wakes who reads the GitRepository.
+// sourceChanged wakes who reads the GitRepository, but for those that are done
+// with it as it is now.
 func (r *kustomizations) sourceChanged(key types.NamespacedName) {
-	r.wakeDependents(sourceDep(key), sourceMoved)
+	source := sourceDep(key)
+	a, there := r.repos.artifact(key)
+	for _, reader := range r.depends.of(source) {
+		if !there || !r.reads.follows(reader, source, a) {
+			r.wake.wake(reader, sourceMoved)
+		}
+	}
 }
 
 func (r *kustomizations) wakeDependents(dep string, why reason) {
@@ -59,6 +67,8 @@ type kustomizationRun struct {
 	status   *kustomizev1.KustomizationStatus
 	delivery *delivery
 	asked    string
+	// read is the source's artifact; empty where a pin holds another revision.
+	read artifact
 }
 
 // Reconcile brings one Kustomization to where its source says.
@@ -93,6 +103,7 @@ func (r *kustomizations) owner(key types.NamespacedName) core.Owner {
 
 func (r *kustomizations) forget(key types.NamespacedName) {
 	r.memories.forget(key)
+	r.reads.leave(key)
 	r.depends.set(key)
 	r.stages.Watcher.Forget(r.owner(key))
 }
@@ -159,7 +170,8 @@ func (k *kustomizationRun) dependenciesReady(ctx context.Context) error {
 		}
 		if other.sourceKey() == k.k.sourceKey() {
 			a, ok := k.repos.artifact(k.k.sourceKey())
-			if ok && other.Status.LastAppliedRevision != a.snapshot.Revision.String() && readPin(other.Annotations).Revision == "" {
+			if ok && other.Status.LastAppliedRevision != a.snapshot.Revision.String() && readPin(other.Annotations).Revision == "" &&
+				!k.kustoms.reads.follows(key, sourceDep(k.k.sourceKey()), a) {
 				return &notReadyError{key, "is not at the source's revision yet"}
 			}
 		}
@@ -177,6 +189,8 @@ func (e *notReadyError) Error() string { return fmt.Sprintf("dependency '%s' %s"
 
 // fromSource renders what the source has, and applies it.
 func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, error) {
+	// Until it is done it is woken by whatever is committed.
+	k.kustoms.reads.leave(k.key)
 	snap, err := k.snapshot(ctx)
 	if err != nil {
 		return k.fail(ctx, meta.ArtifactFailedReason, err)
@@ -188,10 +202,11 @@ func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, er
 	revision := snap.Revision.String()
 	k.status.LastAttemptedRevision = revision
 	t := k.target
-	if !t.same(k.delivery, []core.Snapshot{*snap}) || k.substitutesFromObjects() {
+	if !t.same(k.delivery, []core.Snapshot{*snap}) || t.from != k.read.id() || k.substitutesFromObjects() {
 		if t, err = k.build(ctx, *snap); err != nil {
 			return k.failBuild(ctx, err)
 		}
+		t.from = k.read.id()
 	}
 	k.target = t
 	if k.deployed == t.digest && k.asked == k.status.LastHandledReconcileAt && !k.why.has(timerFired) {
@@ -221,6 +236,7 @@ func (k *kustomizationRun) snapshot(ctx context.Context) (*core.Snapshot, error)
 		return nil, nil
 	}
 	if k.delivery.pin.Revision == "" {
+		k.read = a
 		return &a.snapshot, nil
 	}
 	req := a.request
@@ -308,12 +324,14 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	return k.applied(ctx, t, outcome, err, time.Since(began))
 }
 
-// wasReady says that the status has t as applied and healthy. After a restart,
-// which has lost what was deployed, it is looked at again, but nothing is
-// said to be in progress before something is found to be.
+// wasReady says that the status has t as applied and healthy, at this revision
+// or at the one that last changed something. After a restart, which has lost
+// what was deployed, it is looked at again, but nothing is said to be in
+// progress before something is found to be, and nothing new afterwards.
 func (k *kustomizationRun) wasReady(t *target) bool {
-	return k.deployed == "" && k.status.LastAppliedRevision == t.revisions[0].String() &&
-		k.status.ObservedGeneration == k.k.Generation && apimeta.IsStatusConditionTrue(k.status.Conditions, meta.ReadyCondition)
+	latest := k.k.Status.History.Latest()
+	return k.deployed == "" && latest != nil && latest.Digest == "sha256:"+t.digest && k.asked == k.status.LastHandledReconcileAt &&
+		k.status.ObservedGeneration == k.k.Generation && apimeta.IsStatusConditionTrue(k.k.Status.Conditions, meta.ReadyCondition)
 }
 
 // superseded returns what the deployer asks at each safe point: whether the
@@ -349,6 +367,10 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 		k.event(k.object, "Warning", reason, explain(err))
 		return k.fail(ctx, reason, err)
 	}
+	if k.wasReady(t) {
+		revision = k.status.LastAppliedRevision
+		k.status.LastAttemptedRevision = revision
+	}
 	k.failures, k.deployed = 0, t.digest
 	k.heal.synced(time.Now())
 	if k.status.LastAppliedRevision != revision || k.status.History.Latest() == nil {
@@ -375,6 +397,9 @@ func (k *kustomizationRun) succeed(ctx context.Context, revision, message string
 	changed := k.status.LastAppliedRevision != k.k.Status.LastAppliedRevision || !apimeta.IsStatusConditionTrue(k.k.Status.Conditions, meta.ReadyCondition)
 	if err := k.writeStatus(ctx, k.status); err != nil {
 		return reconcile.Result{}, err
+	}
+	if k.target != nil && k.delivery.pin.Revision == "" && k.target.from == k.read.id() {
+		k.kustoms.reads.join(k.key, sourceDep(k.k.sourceKey()), k.read, k.target.places[0])
 	}
 	if changed {
 		k.kustoms.wakeDependents(kustomDep(k.key), specChanged)

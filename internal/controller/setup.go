@@ -76,6 +76,9 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	if err := mgr.Add(manager.RunnableFunc(e.prepareNamespace)); err != nil {
 		return nil, err
 	}
+	if err := mgr.Add(manager.RunnableFunc(e.apps.followRefs)); err != nil {
+		return nil, err
+	}
 	return e, mgr.Add(manager.RunnableFunc(e.watchDrift))
 }
 

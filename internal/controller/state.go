@@ -36,6 +36,10 @@ type target struct {
 	objects   []*unstructured.Unstructured
 	revisions []core.Revision
 	params    string
+	// places are what was read of each source, and from is the artifact, where
+	// the delivery reads one.
+	places [][]string
+	from   string
 	tools     []string
 	warnings  []string
 	// repeated are objects that more than one source has.

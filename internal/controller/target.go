@@ -79,13 +79,14 @@ func (e *Engine) resolveSource(ctx context.Context, s source, revision string, f
 // render renders the delivery's sources as they are in snaps.
 func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot) (*target, error) {
 	t := &target{params: d.params}
-	refs := map[string]core.Tree{}
+	refs, named := map[string]core.Tree{}, map[string]int{}
 	for i, s := range d.sources {
 		t.revisions = append(t.revisions, snaps[i].Revision)
 		if s.name != "" {
-			refs[s.name] = snaps[i].Tree
+			refs[s.name], named[s.name] = snaps[i].Tree, i
 		}
 	}
+	inputs := make([][]render.Input, len(d.sources))
 	for i, s := range d.sources {
 		if s.render == nil {
 			continue
@@ -98,7 +99,17 @@ func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot)
 		}
 		t.tools = append(t.tools, string(res.Tool))
 		t.warnings = append(t.warnings, res.Warnings...)
+		for _, in := range res.Inputs {
+			at := i
+			if in.Source != "" {
+				at = named[in.Source]
+			}
+			inputs[at] = append(inputs[at], in)
+		}
 		t.add(res)
+	}
+	for _, list := range inputs {
+		t.places = append(t.places, placesOf(list))
 	}
 	t.images = imagesOf(t.objects)
 	t.seal()
