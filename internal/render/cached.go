@@ -18,6 +18,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/fairway-cd/fairway/internal/core"
 )
 
 // CacheLimits bound a Cached. The zero value of a field is its default.
@@ -27,6 +29,9 @@ type CacheLimits struct {
 	MaxBytes int64
 	// MaxObjectBytes is for one result in memory while it is read; 128 MiB.
 	MaxObjectBytes int64
+	// MaxDecryptedBytes is for the results that are kept in memory, because they
+	// hold what is encrypted in the source; 16 MiB.
+	MaxDecryptedBytes int64
 }
 
 // remembered is how many results are remembered of one request: of the newest
@@ -43,8 +48,13 @@ type Cached struct {
 	limits CacheLimits
 	decode cbor.DecMode
 
-	mu   sync.Mutex // guards size and sweep
+	mu   sync.Mutex // guards what follows, and sweep
 	size int64
+	// memory is for what was decrypted, by key, and in the order in which it
+	// came: it never goes to the disk.
+	memory    map[string]stored
+	memorized []string
+	held      int64
 }
 
 var _ Renderer = (*Cached)(nil)
@@ -58,11 +68,14 @@ func NewCached(next Renderer, dir string, limits CacheLimits) (*Cached, error) {
 	if limits.MaxObjectBytes <= 0 {
 		limits.MaxObjectBytes = 128 << 20
 	}
+	if limits.MaxDecryptedBytes <= 0 {
+		limits.MaxDecryptedBytes = 16 << 20
+	}
 	decode, err := cbor.DecOptions{MaxNestedLevels: 16, MaxArrayElements: 1 << 20}.DecMode()
 	if err != nil {
 		return nil, err
 	}
-	c := &Cached{next: next, dir: dir, limits: limits, decode: decode}
+	c := &Cached{next: next, dir: dir, limits: limits, decode: decode, memory: map[string]stored{}}
 	for _, sub := range []string{indexDir, objectDir} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make the render cache: %w", err)
@@ -86,9 +99,10 @@ type past struct {
 
 // stored is a result without what its past says.
 type stored struct {
-	Objects  [][]byte // JSON
-	Tool     Tool
-	Warnings []string
+	Objects      [][]byte // JSON
+	Tool         Tool
+	Warnings     []string
+	ClearSecrets []core.ObjectRef `cbor:",omitempty"`
 }
 
 // Render implements Renderer.
@@ -137,9 +151,9 @@ func (c *Cached) find(ctx context.Context, req Request, pasts []past) (*Result, 
 		if p.Key != key(req, p.Inputs) {
 			continue
 		}
-		var s stored
 		file := filepath.Join(c.dir, objectDir, p.Key)
-		if c.load(file, &s) != nil {
+		s, decrypted := c.recall(p.Key)
+		if !decrypted && c.load(file, &s) != nil {
 			continue // swept, or damaged: it is rendered again
 		}
 		objects, err := decodeObjects(s.Objects)
@@ -148,7 +162,10 @@ func (c *Cached) find(ctx context.Context, req Request, pasts []past) (*Result, 
 		}
 		now := time.Now()
 		_ = os.Chtimes(file, now, now) // for the sweep; without it, it goes earlier
-		return &Result{Objects: objects, Tool: s.Tool, Key: p.Key, Inputs: p.Inputs, Warnings: s.Warnings, Cached: true}, nil
+		return &Result{
+			Objects: objects, Tool: s.Tool, Key: p.Key, Inputs: p.Inputs, Warnings: s.Warnings,
+			ClearSecrets: s.ClearSecrets, Decrypted: decrypted, Cached: true,
+		}, nil
 	}
 	return nil, nil
 }
@@ -158,14 +175,46 @@ func (c *Cached) remember(slot string, pasts []past, result *Result) error {
 	if err != nil {
 		return err
 	}
-	s := stored{Objects: encoded, Tool: result.Tool, Warnings: result.Warnings}
+	s := stored{Objects: encoded, Tool: result.Tool, Warnings: result.Warnings, ClearSecrets: result.ClearSecrets}
 	// First the objects, then what leads to them.
-	if err := c.save(filepath.Join(c.dir, objectDir, result.Key), s); err != nil {
+	if result.Decrypted {
+		c.memorize(result.Key, s)
+	} else if err := c.save(filepath.Join(c.dir, objectDir, result.Key), s); err != nil {
 		return err
 	}
 	pasts = slices.DeleteFunc(pasts, func(p past) bool { return p.Key == result.Key })
 	pasts = append([]past{{Key: result.Key, Inputs: result.Inputs}}, pasts...)
 	return c.save(slot, pasts[:min(len(pasts), remembered)])
+}
+
+// memorize keeps a result in memory, and forgets the oldest over the limit.
+func (c *Cached) memorize(key string, s stored) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.memory[key]; ok || s.size() > c.limits.MaxDecryptedBytes {
+		return
+	}
+	c.memory[key] = s
+	c.memorized = append(c.memorized, key)
+	for c.held += s.size(); c.held > c.limits.MaxDecryptedBytes; c.memorized = c.memorized[1:] {
+		oldest := c.memorized[0]
+		c.held -= c.memory[oldest].size()
+		delete(c.memory, oldest)
+	}
+}
+
+func (c *Cached) recall(key string) (stored, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, ok := c.memory[key]
+	return s, ok
+}
+
+func (s stored) size() (n int64) {
+	for _, o := range s.Objects {
+		n += int64(len(o))
+	}
+	return n
 }
 
 // save writes a file at once: SHA-256 of what follows, and that in CBOR and
@@ -186,7 +235,7 @@ func (c *Cached) save(file string, v any) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.size += int64(len(packed)); c.size > c.limits.MaxBytes {
+	if c.size += int64(sha256.Size + len(packed)); c.size > c.limits.MaxBytes {
 		return c.sweep()
 	}
 	return nil

@@ -27,7 +27,7 @@ func NewEngine(limits Limits) *Engine { return &Engine{limits: limits.withDefaul
 func (e *Engine) Render(ctx context.Context, req Request) (*Result, error) {
 	start := time.Now()
 	rec := newRecord()
-	job := &job{ctx: ctx, req: req, limits: e.limits, refs: map[string]*source{}}
+	job := &job{ctx: ctx, req: req, limits: e.limits, refs: map[string]*source{}, opened: map[string][]byte{}}
 	job.src = newSource(ctx, &recorded{tree: req.Tree, record: rec}, e.limits)
 	for name, tree := range req.Refs {
 		job.refs[name] = newSource(ctx, &recorded{tree: tree, source: name, record: rec}, e.limits)
@@ -46,12 +46,14 @@ func (e *Engine) Render(ctx context.Context, req Request) (*Result, error) {
 
 // job is one render.
 type job struct {
-	ctx      context.Context
-	req      Request
-	limits   Limits
-	src      *source
-	refs     map[string]*source
-	dir      string // cleaned, links resolved
+	ctx    context.Context
+	req    Request
+	limits Limits
+	src    *source
+	refs   map[string]*source
+	dir    string // cleaned, links resolved
+	// opened are the files that were decrypted, in plain text.
+	opened   map[string][]byte
 	warnings []string
 }
 
@@ -81,6 +83,8 @@ func (j *job) run() (*Result, error) {
 		return nil, NewError(LimitExceeded, j.dir, 0, "%d objects come out, the limit is %d", len(result.Objects), j.limits.MaxObjects)
 	}
 	result.Warnings = j.warnings
+	result.ClearSecrets = clearSecrets(result.Objects, j.opened)
+	result.Decrypted = len(j.opened) > 0
 	return result, nil
 }
 

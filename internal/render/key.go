@@ -10,7 +10,7 @@ import (
 // The versions of what renders. They are part of each key, so that a new
 // version of a tool renders everything once more; a test holds them to go.mod.
 const (
-	rendererVersion  = "1"
+	rendererVersion  = "2"
 	kustomizeVersion = "v0.21.2"
 	helmVersion      = "v4.2.0"
 )
@@ -26,11 +26,20 @@ func parameters(req Request) []byte {
 		Plain     PlainOptions
 		Kustomize KustomizeOptions
 		Helm      HelmOptions
-	}{req.Path, sortedKeys(req.Refs), req.Tool, req.Plain, req.Kustomize, req.Helm})
+		Decrypt   string `json:",omitempty"`
+	}{req.Path, sortedKeys(req.Refs), req.Tool, req.Plain, req.Kustomize, req.Helm, req.keys()})
 	if err != nil {
 		panic(err) // strings, numbers and booleans only
 	}
 	return data
+}
+
+// keys identifies what files are decrypted with.
+func (r Request) keys() string {
+	if r.Decrypt == nil {
+		return ""
+	}
+	return r.Decrypt.Identity()
 }
 
 func key(req Request, inputs []Input) string {

@@ -38,6 +38,7 @@ func (f *kustomizeFS) checkKustomization(file string, k *types.Kustomization) er
 		return NewError(Unsupported, file, 0, "helmCharts is not supported").
 			WithHint("commit the chart, and deploy it as a Helm source or commit what it renders")
 	}
+	f.noteEncrypted(file, k)
 	f.customSchema = f.customSchema || len(k.OpenAPI) > 0
 	for _, ref := range kustomizationPaths(k) {
 		if isRemote(ref.path) {

@@ -28,12 +28,14 @@ type kustomizeFS struct {
 	err          error
 	customSchema bool
 	read         map[string][]byte // what was read, to find secrets in
+	// encrypted are the files that may be, and what says their format.
+	encrypted map[string]string
 }
 
 var _ filesys.FileSystem = (*kustomizeFS)(nil)
 
 func newKustomizeFS(j *job) *kustomizeFS {
-	return &kustomizeFS{job: j, virtual: map[string][]byte{}, read: map[string][]byte{}}
+	return &kustomizeFS{job: j, virtual: map[string][]byte{}, read: map[string][]byte{}, encrypted: map[string]string{}}
 }
 
 // kustomizePathError is a file error that knows its path in the tree.
@@ -95,6 +97,9 @@ func (f *kustomizeFS) ReadFile(name string) ([]byte, error) {
 		if data, err = f.job.src.read(p); err != nil {
 			return nil, f.fail(p, err)
 		}
+	}
+	if data, err = f.decrypt(p, data); err != nil {
+		return nil, f.fail(p, err)
 	}
 	f.read[p] = data
 	if err := f.check(p, data); err != nil {

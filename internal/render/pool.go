@@ -234,6 +234,9 @@ func (p *Pool) render(ctx context.Context, w *process, req Request) (result *Res
 		return nil, err, false
 	}
 	result, err = p.result(req, done)
+	if err == nil {
+		result.Decrypted = s.decrypted
+	}
 	return result, err, true
 }
 
@@ -242,6 +245,7 @@ func (p *Pool) talk(w *process, s *session, req Request) (*doneMessage, error) {
 	job := &jobMessage{
 		Path: req.Path, Refs: sortedKeys(req.Refs), Tool: req.Tool, Plain: req.Plain,
 		Kustomize: req.Kustomize, Helm: req.Helm, Limits: p.opts.Limits,
+		Decrypt: req.Decrypt != nil,
 	}
 	if req.Release != nil {
 		job.Release = &releaseMessage{req.Release.Revision, req.Release.Upgrade, req.looksUp()}
@@ -295,7 +299,7 @@ func (p *Pool) result(req Request, done *doneMessage) (*Result, error) {
 	}
 	result := &Result{
 		Objects: objects, Release: done.Release, Tool: done.Tool, Uncacheable: done.Uncacheable,
-		Inputs: done.Inputs, Warnings: done.Warnings, Took: done.Took,
+		Inputs: done.Inputs, Warnings: done.Warnings, Took: done.Took, ClearSecrets: done.ClearSecrets,
 	}
 	if result.Uncacheable == "" {
 		result.Key = key(req, result.Inputs)

@@ -48,6 +48,8 @@ type jobMessage struct {
 	Helm      HelmOptions
 	Limits    Limits
 	Release   *releaseMessage
+	// Decrypt says that the pool answers opDecrypt.
+	Decrypt bool
 }
 
 // releaseMessage is a Request's Release without its function.
@@ -62,6 +64,7 @@ const (
 	opEntry queryOp = iota + 1
 	opList
 	opRead
+	opDecrypt // reads a file that may be encrypted
 )
 
 // queryMessage is one call of a core.Tree, or one Lookup.
@@ -70,6 +73,8 @@ type queryMessage struct {
 	Source string
 	Path   string
 	Lookup *Lookup `cbor:",omitempty"`
+	// Name says the format, of opDecrypt.
+	Name string `cbor:",omitempty"`
 }
 
 // answerMessage is what the call returned, and what may be asked for next.
@@ -84,6 +89,8 @@ type answerMessage struct {
 	Bundles []bundle
 	// Refused is why a Lookup has no answer; Content is its answer in JSON.
 	Refused string `cbor:",omitempty"`
+	// Error is why a file cannot be decrypted.
+	Error *errorMessage `cbor:",omitempty"`
 }
 
 // bundle is a directory's listing with its small files' contents, sent ahead
@@ -102,9 +109,11 @@ type doneMessage struct {
 	Tool        Tool
 	Uncacheable string
 	Inputs      []Input
-	Warnings    []string
-	Took        time.Duration
-	Error       *errorMessage
+	// ClearSecrets are the Result's.
+	ClearSecrets []core.ObjectRef
+	Warnings     []string
+	Took         time.Duration
+	Error        *errorMessage
 	// Failed says that the render could not be done, for no fault of the
 	// source's.
 	Failed string

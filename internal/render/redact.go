@@ -142,6 +142,11 @@ func (f *kustomizeFS) redact(msg string) string {
 			addSecretDocuments(r, data)
 		}
 	}
+	for _, content := range f.job.opened {
+		r.add(string(content))
+		addScalars(r, content)
+		addLines(r, content)
+	}
 	for _, p := range f.job.req.Kustomize.Patches {
 		if strings.Contains(p.Patch, "Secret") || p.Target != nil && p.Target.Kind == "Secret" {
 			addScalars(r, []byte(p.Patch))

@@ -52,6 +52,10 @@ type Request struct {
 	Helm      HelmOptions
 	// Release, where set, is for Helm alone: the render of a release.
 	Release *ReleaseOptions
+
+	// Decrypt, where set, opens the encrypted files that secretGenerators and
+	// patches of kustomizations read. Objects that are encrypted come out so.
+	Decrypt Decrypter
 }
 
 // PlainOptions are for a directory of manifests (.yaml, .yml, .json).
@@ -150,6 +154,11 @@ type Result struct {
 	Uncacheable string
 	// Inputs are all that was read, sorted by source and path.
 	Inputs []Input
+	// ClearSecrets are the Secrets that have a value in clear in the source.
+	ClearSecrets []core.ObjectRef
+	// Decrypted says that the objects hold what was encrypted in the source:
+	// they are not written to a disk.
+	Decrypted bool
 	// Warnings are for people: deprecated fields and the like.
 	Warnings []string
 	// Took is the time that the tool took; 0 for a cached result.
@@ -208,4 +217,5 @@ const (
 	RemoteNotAllowed Reason = "RemoteNotAllowed" // a remote base or resource
 	LimitExceeded    Reason = "LimitExceeded"    // time, memory, size, number
 	Unsupported      Reason = "Unsupported"      // a feature that we refuse by name
+	DecryptFailed    Reason = "DecryptFailed"    // an encrypted file does not open
 )

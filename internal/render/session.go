@@ -35,6 +35,9 @@ type session struct {
 	entries map[[2]string]*core.TreeEntry // nil: not there
 	dirs    map[[2]string]string          // the listing's hash
 	large   map[[2]string]bool            // directories too large to be sent ahead
+	// decrypter is the request's, and decrypted whether it had something to do.
+	decrypter Decrypter
+	decrypted bool
 	// failure is why a tree could not be read, which is no fault of the
 	// source's.
 	failure error
@@ -42,7 +45,7 @@ type session struct {
 
 func newSession(ctx context.Context, req Request, limits Limits) *session {
 	s := &session{
-		ctx: ctx, trees: req.trees(), limits: limits,
+		ctx: ctx, trees: req.trees(), limits: limits, decrypter: req.Decrypt,
 		entries: map[[2]string]*core.TreeEntry{}, dirs: map[[2]string]string{},
 		large: map[[2]string]bool{},
 	}
@@ -67,7 +70,12 @@ func (s *session) answer(q *queryMessage) (*answerMessage, error) {
 		return nil, fmt.Errorf("the worker asks more than %d questions", 8*s.limits.MaxFiles)
 	}
 	a := &answerMessage{}
-	err := s.ask(tree, q, a)
+	var err error
+	if q.Op == opDecrypt && s.decrypter != nil {
+		err = s.decrypt(tree, q, a)
+	} else {
+		err = s.ask(tree, q, a)
+	}
 	var tooLarge *core.TooLargeError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"path"
@@ -77,6 +76,9 @@ func work(ctx context.Context, c *conn, m *jobMessage) *doneMessage {
 			req.Release.Lookup = lookupRemotely(c)
 		}
 	}
+	if m.Decrypt {
+		req.Decrypt = &remoteDecrypter{newRemoteTree(c, "")}
+	}
 	for _, name := range m.Refs {
 		req.Refs[name] = newRemoteTree(c, name)
 	}
@@ -91,7 +93,7 @@ func work(ctx context.Context, c *conn, m *jobMessage) *doneMessage {
 	}
 	done.Release = result.Release
 	done.Tool, done.Uncacheable, done.Inputs = result.Tool, result.Uncacheable, result.Inputs
-	done.Warnings, done.Took = result.Warnings, result.Took
+	done.Warnings, done.Took, done.ClearSecrets = result.Warnings, result.Took, result.ClearSecrets
 	return done
 }
 
@@ -209,7 +211,11 @@ func (t *remoteTree) Read(_ context.Context, p string) ([]byte, error) {
 var errNoAnswer = errors.New("the pool did not answer the question")
 
 func (t *remoteTree) ask(op queryOp, p string) (*answerMessage, error) {
-	if err := t.conn.send(&toPool{Query: &queryMessage{Op: op, Source: t.source, Path: p}}); err != nil {
+	return t.query(&queryMessage{Op: op, Source: t.source, Path: p})
+}
+
+func (t *remoteTree) query(q *queryMessage) (*answerMessage, error) {
+	if err := t.conn.send(&toPool{Query: q}); err != nil {
 		return nil, fmt.Errorf("ask the pool: %w", err)
 	}
 	var m toWorker
@@ -227,7 +233,7 @@ func (t *remoteTree) ask(op queryOp, p string) (*answerMessage, error) {
 		t.bundles[b.Dir] = &remoteDir{entries: b.Entries, files: b.Files}
 	}
 	if a.NotExist {
-		return nil, &fs.PathError{Op: "open", Path: p, Err: fs.ErrNotExist}
+		return nil, notExist(q.Path)
 	}
 	return a, nil
 }

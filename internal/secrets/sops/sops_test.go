@@ -17,90 +17,40 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
+	"github.com/fairway-cd/fairway/internal/testkit"
 )
-
-// oracle is sops itself, built by hack/oracle.sh.
-type oracle struct {
-	t    testing.TB
-	path string
-	home string
-	env  []string
-}
-
-func newOracle(t testing.TB) *oracle {
-	t.Helper()
-	dir := os.Getenv("FAIRWAY_ORACLE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "bin", "oracle")
-	}
-	p, err := filepath.Abs(filepath.Join(dir, "sops"))
-	if err == nil {
-		_, err = os.Stat(p)
-	}
-	if err != nil {
-		t.Fatalf("the sops to compare with is not there (%v): run hack/oracle.sh, or set FAIRWAY_ORACLE to its directory", err)
-	}
-	home := t.TempDir()
-	return &oracle{t: t, path: p, home: home, env: []string{"HOME=" + home, "GNUPGHOME=" + home, "PATH=" + home}}
-}
-
-func (o *oracle) run(input []byte, args ...string) ([]byte, error) {
-	cmd := exec.Command(o.path, append([]string{"--disable-version-check"}, args...)...)
-	cmd.Env, cmd.Stdin = o.env, bytes.NewReader(input)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return nil, errors.New(err.Error() + ": " + errs.String())
-	}
-	return out.Bytes(), nil
-}
-
-func (o *oracle) must(input []byte, args ...string) []byte {
-	o.t.Helper()
-	out, err := o.run(input, args...)
-	if err != nil {
-		o.t.Fatalf("sops %s: %v", strings.Join(args, " "), err)
-	}
-	return out
-}
 
 // names are what sops calls the formats.
 var names = map[Format]string{YAML: "yaml", JSON: "json", Dotenv: "dotenv", INI: "ini", Binary: "binary"}
 
-func (o *oracle) encrypt(f Format, text string, args ...string) []byte {
-	o.t.Helper()
-	args = append([]string{"encrypt", "--input-type", names[f], "--output-type", names[f], "--filename-override", "x"}, args...)
-	return o.must([]byte(text), args...)
+// oracle is sops itself, in one test.
+type oracle struct {
+	*testkit.Sops
+	t testing.TB
 }
 
-// encryptBy encrypts by a creation rule of .sops.yaml.
+func newOracle(t testing.TB) *oracle { return &oracle{testkit.NewSops(t), t} }
+
+func (o *oracle) encrypt(f Format, text string, args ...string) []byte {
+	o.t.Helper()
+	return []byte(o.Encrypt(o.t, names[f], text, args...))
+}
+
 func (o *oracle) encryptBy(f Format, text, rule string) []byte {
 	o.t.Helper()
-	config := filepath.Join(o.t.TempDir(), ".sops.yaml")
-	if err := os.WriteFile(config, []byte("creation_rules:\n- "+rule+"\n"), 0o600); err != nil {
-		o.t.Fatal(err)
-	}
-	return o.must([]byte(text), "--config", config, "encrypt", "--input-type", names[f], "--output-type", names[f], "--filename-override", "x")
+	return []byte(o.EncryptBy(o.t, names[f], text, rule))
 }
 
 func (o *oracle) decrypt(f Format, data []byte) []byte {
 	o.t.Helper()
-	file := filepath.Join(o.t.TempDir(), "file")
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		o.t.Fatal(err)
-	}
-	return o.must(nil, "decrypt", "--input-type", names[f], "--output-type", names[f], file)
+	return []byte(o.Decrypt(o.t, names[f], string(data)))
 }
 
-// ageKey makes a key that the oracle has too, and its recipient.
 func (o *oracle) ageKey() (entry []byte, recipient string) {
 	o.t.Helper()
-	id, err := age.GenerateX25519Identity()
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	o.env = append(o.env, "SOPS_AGE_KEY="+id.String())
-	return []byte("# created: today\n# public key: " + id.Recipient().String() + "\n" + id.String() + "\n"), id.Recipient().String()
+	file, recipient := o.AgeKey(o.t)
+	return []byte(file), recipient
 }
 
 // pgpKey makes a PGP key that the oracle has in its key rings.
@@ -120,8 +70,8 @@ func (o *oracle) pgpKey() (entry []byte, fingerprint string) {
 	}
 	_, err = w.Write(private.Bytes())
 	err = errors.Join(err, w.Close(),
-		os.WriteFile(filepath.Join(o.home, "pubring.gpg"), public.Bytes(), 0o600),
-		os.WriteFile(filepath.Join(o.home, "secring.gpg"), private.Bytes(), 0o600))
+		os.WriteFile(filepath.Join(o.Home, "pubring.gpg"), public.Bytes(), 0o600),
+		os.WriteFile(filepath.Join(o.Home, "secring.gpg"), private.Bytes(), 0o600))
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -263,7 +213,7 @@ func TestDecryptsByKeysOfGnuPG(t *testing.T) {
 		}
 	}
 	entry := gpg("--armor", "--export-secret-keys", fingerprint)
-	o.env = append(o.env, "GNUPGHOME="+home, "SOPS_GPG_EXEC="+program)
+	o.Env = append(o.Env, "GNUPGHOME="+home, "SOPS_GPG_EXEC="+program)
 	encrypted := o.encrypt(YAML, secretYAML, "--pgp", fingerprint)
 	if _, err := Decrypt(encrypted, YAML, keysOf(t, map[string][]byte{"team.asc": entry})); err != nil {
 		t.Fatal(err)
