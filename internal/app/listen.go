@@ -81,8 +81,8 @@ func serveListeners(ctx context.Context, group *errgroup.Group, h http.Handler, 
 }
 
 func newHTTPServer(requests context.Context, h http.Handler, config *tls.Config) *http.Server {
-	return &http.Server{
-		Handler:           patient(h, bodyPatience),
+	server := &http.Server{
+		Handler:           patient(refuseLate(h), bodyPatience),
 		TLSConfig:         config,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
@@ -90,4 +90,6 @@ func newHTTPServer(requests context.Context, h http.Handler, config *tls.Config)
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return requests },
 	}
+	bound(server, maxConnections, moreConnections)
+	return server
 }
