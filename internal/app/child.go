@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -80,39 +79,6 @@ func (c *child) once(ctx context.Context) error {
 		c.began(cmd.Process.Pid)
 	}
 	return cmd.Wait()
-}
-
-// openLog opens a log file for appending; one over 32 MiB is set aside first.
-func openLog(path string) (*os.File, error) {
-	const rotateAt = 32 << 20
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("opening the log: %w", err)
-	}
-	if st, err := os.Stat(path); err == nil && st.Size() > rotateAt {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, fmt.Errorf("rotating the log: %w", err)
-		}
-	}
-	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-}
-
-// tail is the end of a log, to show to people when something did not start.
-func tail(path string, size int64) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if _, err := f.Seek(-size, io.SeekEnd); err != nil {
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return ""
-		}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, size))
-	if err != nil {
-		return ""
-	}
-	return string(data)
 }
 
 // ClusterProgram finds the embedded cluster's binary: FAIRWAY_CLUSTER, else

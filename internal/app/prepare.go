@@ -35,13 +35,8 @@ import (
 	"github.com/fairway-cd/fairway/internal/registry"
 )
 
-const (
-	// operatorTTL is how long the operator's token is asked to live. There is a
-	// new one at each start.
-	operatorTTL = 365 * 24 * time.Hour
-	// homeRepository is what the Git URL without a name means.
-	homeRepository = "demo"
-)
+// homeRepository is what the Git URL without a name means.
+const homeRepository = "demo"
 
 // stores are the parts that everything else stands on: a cluster that knows
 // our kinds and roles, and the Git and image stores.
@@ -53,7 +48,8 @@ type stores struct {
 	git      *git.Store
 	registry *registry.Registry
 	tls      *certs.Authority
-	operator identity.Token
+	// operatorDue is when the operator's token is to be renewed.
+	operatorDue time.Time
 	// refUpdated takes events to the engine, once there is one.
 	refUpdated *events
 	repos      *repositories
@@ -118,29 +114,13 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 		}
 		return identity.EnsureReaders(installing, client, controlNamespaces()...)
 	})
-	group.Go(func() (err error) {
-		ensure := identity.EnsureLocal
-		if st.cluster.embedded {
-			ensure = identity.EnsureOperator
-		}
-		st.operator, err = ensure(installing, client, operatorTTL)
-		return err
-	})
+	group.Go(func() error { return s.issueOperator(installing, st) })
 	if st.cluster.embedded {
 		for _, name := range controlNamespaces() {
 			group.Go(func() error { return ensureNamespace(installing, client, name) })
 		}
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	s.update(func(state *State) {
-		state.Token, state.TokenExpires = st.operator.Value, st.operator.Expires.UTC().Format(time.RFC3339)
-	})
-	if !st.cluster.embedded {
-		return nil // people use the kubeconfig that was given
-	}
-	return s.inst.writeKubeconfig(st.config, st.operator.Value)
+	return group.Wait()
 }
 
 // controlNamespaces are those in which people's files put the objects that

@@ -43,6 +43,9 @@ func (s *Server) Run(ctx context.Context) error {
 	// What others stand on outlives them: it ends by its own stop, in the
 	// reverse order of the start.
 	base := context.WithoutCancel(ctx)
+	defer runInBackground(base, func(ctx context.Context) error {
+		return s.inst.keepLogs(ctx, maxLog, logCheck)
+	})()
 	cluster, err := s.startCluster(ctx, base)
 	if err != nil {
 		return err
@@ -61,18 +64,29 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer node.stop()
 
-	group, ctx := errgroup.WithContext(ctx)
-	if err := s.serve(ctx, group, st, node); err != nil {
-		return err
-	}
-	s.update(func(st *State) {
-		st.Started = time.Now().UTC().Format(time.RFC3339)
+	err = together(ctx, func(ctx context.Context, group *errgroup.Group) error {
+		if err := s.serve(ctx, group, st, node); err != nil {
+			return err
+		}
+		s.update(func(st *State) {
+			st.Started = time.Now().UTC().Format(time.RFC3339)
+		})
+		s.progress(Step{Ready: true})
+		slog.Info("fairway is up", "url", s.inst.URL(), "version", Version)
+		return nil
 	})
-	s.progress(Step{Ready: true})
-	slog.Info("fairway is up", "url", s.inst.URL(), "version", Version)
-	err = group.Wait()
-	slog.Info("fairway is stopping", "cause", context.Cause(ctx))
+	slog.Info("fairway is stopping", "cause", context.Cause(ctx), "error", err)
 	return err
+}
+
+// together runs what start puts into a group until ctx ends or one of it fails,
+// be it start itself. It returns when all of it has ended.
+func together(ctx context.Context, start func(context.Context, *errgroup.Group) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	if err := start(ctx, group); err != nil {
+		group.Go(func() error { return err }) // ends the others
+	}
+	return group.Wait()
 }
 
 // update changes what the server says of itself. That it cannot be written is
