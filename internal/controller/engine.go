@@ -58,6 +58,7 @@ type Engine struct {
 	apps    *applications
 	kustoms *kustomizations
 	repos   *gitRepositories
+	sets    *applicationSets
 }
 
 // RefUpdated wakes those, and only those, whose source is the repository that
@@ -65,6 +66,7 @@ type Engine struct {
 // does no harm.
 func (e *Engine) RefUpdated(update core.RefUpdate) {
 	same := func(url string) bool { return e.stages.Sources.Same(url, update) }
+	e.sets.refUpdated(same)
 	for _, key := range e.repos.bySource.on(same) {
 		e.repos.wake.wake(key, sourceMoved)
 	}
@@ -103,6 +105,9 @@ func (e *Engine) wakeDialect(ctx context.Context, d core.Dialect) {
 	switch d {
 	case core.ArgoCD:
 		e.apps.wakeAll(ctx)
+		e.sets.wakeAll(ctx)
+	case argoApplicationSets:
+		e.sets.wakeAll(ctx)
 	case core.Flux:
 		e.repos.wakeAll(ctx)
 		e.kustoms.wakeAll(ctx)

@@ -67,6 +67,7 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	}
 	e.others = &others{client: clientset, by: map[core.Dialect][]string{}, free: e.resumeDialect, taken: e.standBack}
 	e.apps, e.kustoms, e.repos = newApplications(e), newKustomizations(e), newGitRepositories(e)
+	e.sets = newApplicationSets(e, clientset)
 	if err := e.addControllers(mgr); err != nil {
 		return nil, err
 	}
@@ -105,6 +106,9 @@ func (e *Engine) addControllers(mgr manager.Manager) error {
 	err := e.addController(mgr, "application", argo.GroupVersion.WithKind(argo.ApplicationKind), e.apps, e.apps.wake,
 		watched(mgr, project, e.projectChanged))
 	if err != nil {
+		return err
+	}
+	if err := e.sets.add(mgr); err != nil {
 		return err
 	}
 	if err := e.addController(mgr, "gitrepository", flux.GitRepository, e.repos, e.repos.wake); err != nil {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 
+	"github.com/fairway-cd/fairway/internal/appset"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
@@ -10,7 +11,7 @@ import (
 )
 
 // Stages are what the reconcilers call. All are required but Commits and
-// Access, without which a rollback can only pin.
+// Access, without which a rollback can only pin, and Templates.
 type Stages struct {
 	Sources  Sources
 	Renderer render.Renderer
@@ -18,6 +19,8 @@ type Stages struct {
 	Watcher  drift.Watcher
 	Commits  Commits
 	Access   core.Access
+	// Templates run those of ApplicationSets; in this process where it is nil.
+	Templates appset.Templates
 }
 
 // Sources are the repositories that deliveries are read from. Implementations

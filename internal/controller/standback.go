@@ -20,9 +20,10 @@ import (
 // foreign are the workloads by which another controller of a dialect is
 // known, by their name wherever they run.
 var foreign = map[string]core.Dialect{
-	"argocd-application-controller": core.ArgoCD,
-	"kustomize-controller":          core.Flux,
-	"source-controller":             core.Flux,
+	"argocd-application-controller":    core.ArgoCD,
+	"argocd-applicationset-controller": argoApplicationSets,
+	"kustomize-controller":             core.Flux,
+	"source-controller":                core.Flux,
 }
 
 // others watches for other controllers of our dialects. Two controllers of
