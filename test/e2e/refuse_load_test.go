@@ -89,30 +89,41 @@ func TestSlowClients(t *testing.T) {
 }
 
 // Many who watch, and read nothing after the first event, are served beside
-// the others.
+// the others; one user has so many streams and no more.
 func TestManyStreams(t *testing.T) {
-	const app, streams = "refuse-streams", 500
+	const app, users, each = "refuse-streams", 5, 100
 	work := shared.repository(t, app, map[string]string{"app/cm.yaml": configMap("c", "one")})
 	shared.apply(t, application(app, publicGitURL(t)+"/"+app+".git", "app", app))
 	shared.want(t, "one", "get", "configmap", "c", "-n", app, "-o", "jsonpath={.data.key}")
-	u, err := url.Parse(shared.status(t).GitURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, _ := u.User.Password()
 	host := address(t)
-	for i := range streams {
+	open := func(token string) string {
+		t.Helper()
 		conn := dial(t, host, "GET /api/v1/events HTTP/1.1\r\nHost: "+host+"\r\nAuthorization: Bearer "+token+"\r\n\r\n")
 		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		line, err := bufio.NewReader(conn).ReadString('\n')
-		if err != nil || !strings.HasPrefix(line, "HTTP/1.1 200 ") {
-			t.Fatalf("stream %d: %q, %v", i, line, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(line)
+	}
+	for user := range users {
+		account := fmt.Sprintf("refuse-streams-%d", user)
+		shared.kubectl(t, "create", "serviceaccount", account)
+		shared.kubectl(t, "create", "clusterrolebinding", account, "--clusterrole=fairway-viewer", "--serviceaccount=default:"+account)
+		token := shared.kubectl(t, "create", "token", account, "--audience=fairway")
+		for i := range each {
+			if line := open(token); line != "HTTP/1.1 200 OK" {
+				t.Fatalf("stream %d: %q", i, line)
+			}
+		}
+		if line := open(token); !strings.HasPrefix(line, "HTTP/1.1 429 ") {
+			t.Errorf("one stream more: %q", line)
 		}
 	}
 	delivers(t, work, app, "two")
-	t.Logf("with %d streams the server has %s of memory", streams, resident(t, shared.status(t).PID))
+	t.Logf("with %d streams the server has %s of memory", users*each, resident(t, shared.status(t).PID))
 }
 
 // resident is what a process holds in memory, as the kernel says it.
