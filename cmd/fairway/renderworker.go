@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/fairway-cd/fairway/internal/appset"
 	"github.com/fairway-cd/fairway/internal/render"
 )
 
@@ -13,7 +14,8 @@ func newRenderWorkerCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return render.ServeWorker(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+			return render.ServeWorker(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(),
+				render.Program{Name: appset.Program, Run: appset.RunProgram})
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/fairway-cd/fairway/internal/appset"
 	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
@@ -23,8 +24,9 @@ type stages struct {
 	watcher  *drift.Cluster
 	sources  *sources
 	commits  *commits
-	// workers runs the render workers.
-	workers func(context.Context) error
+	// workers runs the render workers, which run templates too.
+	workers   func(context.Context) error
+	templates appset.Templates
 }
 
 // newStages composes render, deploy and drift for the cluster.
@@ -54,13 +56,14 @@ func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
 	out.workers = func(ctx context.Context) error {
 		return pool.Run(logr.NewContext(ctx, logr.FromSlogHandler(slog.Default().Handler())))
 	}
+	out.templates = appset.Worker(pool.Call)
 	return render.NewCached(pool, s.inst.path("render"), render.CacheLimits{})
 }
 
 func (s *stages) forController(st *stores) controller.Stages {
 	return controller.Stages{
 		Sources: controller.Guard(s.sources, st.access), Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher,
-		Commits: s.commits, Access: st.access,
+		Commits: s.commits, Access: st.access, Templates: s.templates,
 	}
 }
 

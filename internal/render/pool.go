@@ -143,30 +143,42 @@ func (p *Pool) Isolation() Isolation {
 var ErrClosed = errors.New("the render pool is closed")
 
 // Render implements Renderer. It waits for a free worker.
-func (p *Pool) Render(ctx context.Context, req Request) (*Result, error) {
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-p.done:
-		return nil, ErrClosed
-	}
-	w, err := p.take(ctx)
-	if err != nil {
-		return nil, err
-	}
-	result, err, healthy := p.render(ctx, w, req)
-	if healthy {
-		p.give(w)
-	} else {
-		w.kill()
+func (p *Pool) Render(ctx context.Context, req Request) (result *Result, err error) {
+	onErr := p.on(ctx, func(w *process) (healthy bool) {
+		result, err, healthy = p.render(ctx, w, req)
+		return healthy
+	})
+	if onErr != nil {
+		return nil, onErr
 	}
 	if e := asError(err); e != nil && e.Path == "" && e.Reason == LimitExceeded {
 		// A worker that was killed cannot say at which file it was.
 		e.Path = req.Path
 	}
 	return result, err
+}
+
+// on waits for a free worker and has run use it, which says whether it can be
+// used again.
+func (p *Pool) on(ctx context.Context, run func(*process) (healthy bool)) error {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.done:
+		return ErrClosed
+	}
+	w, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	if run(w) {
+		p.give(w)
+	} else {
+		w.kill()
+	}
+	return nil
 }
 
 // take returns an idle worker that lives, or starts one.

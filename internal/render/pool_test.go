@@ -18,7 +18,7 @@ import (
 // TestMain makes the test program a render worker where a pool starts it.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == render.WorkerCommand {
-		if err := render.ServeWorker(context.Background(), os.Stdin, os.Stdout); err != nil {
+		if err := render.ServeWorker(context.Background(), os.Stdin, os.Stdout, programs...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

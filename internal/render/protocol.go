@@ -18,19 +18,22 @@ import (
 // input and output. A message is a frame: its length in four bytes, big
 // endian, and CBOR. The worker says hello once. Then the pool sends a job, the
 // worker asks for what is in the trees, one question at a time, and ends the
-// job with done.
+// job with done. A call of a program is answered by its return, with no
+// question between.
 
 // toWorker is what a pool sends; one of the fields is set.
 type toWorker struct {
 	Job    *jobMessage    `cbor:"1,keyasint,omitempty"`
 	Answer *answerMessage `cbor:"2,keyasint,omitempty"`
+	Call   *callMessage   `cbor:"3,keyasint,omitempty"`
 }
 
 // toPool is what a worker sends; one of the fields is set.
 type toPool struct {
-	Hello *helloMessage `cbor:"1,keyasint,omitempty"`
-	Query *queryMessage `cbor:"2,keyasint,omitempty"`
-	Done  *doneMessage  `cbor:"3,keyasint,omitempty"`
+	Hello  *helloMessage  `cbor:"1,keyasint,omitempty"`
+	Query  *queryMessage  `cbor:"2,keyasint,omitempty"`
+	Done   *doneMessage   `cbor:"3,keyasint,omitempty"`
+	Return *returnMessage `cbor:"4,keyasint,omitempty"`
 }
 
 // helloMessage says which of the restrictions on itself a worker could set.

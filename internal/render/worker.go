@@ -28,9 +28,10 @@ const WorkerCommand = "render-worker"
 const maxStack = 64 << 20
 
 // ServeWorker renders what a Pool sends on in and answers on out, until in
-// ends. It restricts the whole process for good (no network, no program, no
-// file), so it is all that a process does.
-func ServeWorker(ctx context.Context, in io.Reader, out io.Writer) error {
+// ends; it runs the programs that the pool calls. It restricts the whole
+// process for good (no network, no program of the machine, no file), so it is
+// all that a process does.
+func ServeWorker(ctx context.Context, in io.Reader, out io.Writer, programs ...Program) error {
 	os.Clearenv() // kustomize looks up in it what an env file gives no value
 	debug.SetMaxStack(maxStack)
 	time.Local = time.UTC
@@ -51,10 +52,16 @@ func ServeWorker(ctx context.Context, in io.Reader, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("receive a job: %w", err)
 		}
-		if m.Job == nil {
+		var answer toPool
+		switch {
+		case m.Call != nil:
+			answer.Return = m.Call.run(ctx, programs)
+		case m.Job != nil:
+			answer.Done = work(ctx, c, m.Job)
+		default:
 			return errors.New("receive a job: there is none in the message")
 		}
-		if err := c.send(&toPool{Done: work(ctx, c, m.Job)}); err != nil {
+		if err := c.send(&answer); err != nil {
 			return fmt.Errorf("send the result: %w", err)
 		}
 	}
