@@ -143,14 +143,17 @@ func (a *applicationRun) model(ctx context.Context, specErr error) error {
 	a.delivery = d
 	a.bySource.set(a.key, d.urls()...)
 	a.byProject.set(a.key, projectName(a.app))
-	return err
+	if err != nil {
+		return err
+	}
+	return a.unlock(ctx, d)
 }
 
 // warm says that nothing but the cluster's objects has changed since the last
 // reconcile, so that neither Git nor a renderer has to be asked.
 func (a *applicationRun) warm() bool {
 	return a.why == drifted && a.app.Operation == nil && a.refreshed == "" &&
-		a.target != nil && a.target.digest == a.deployed && a.target.params == a.delivery.params
+		a.target != nil && a.target.digest == a.deployed && a.target.params == a.delivery.work()
 }
 
 // find resolves and renders what is wanted; revisions are in place of the

@@ -92,6 +92,7 @@ func applicationDelivery(app *argo.Application, caps capabilities) (*delivery, e
 		d.sources = append(d.sources, applicationSource(app, s, path(i), caps, refused))
 	}
 	d.params = applicationParams(app)
+	d.decryption.project = projectName(app)
 	return d, refused.orNil()
 }
 

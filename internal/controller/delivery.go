@@ -22,6 +22,8 @@ type delivery struct {
 	params string
 	// pin, where set, has the revisions in place of the sources' own.
 	pin pin
+	// decryption says with which keys the sources are decrypted.
+	decryption decryption
 }
 
 // source is one source of a delivery.

@@ -123,7 +123,10 @@ func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconc
 		return reconcile.Result{}, err
 	}
 	setPinned(&k.status.Conditions, k.k.Generation, k.delivery.pin)
-	if k.why == drifted && k.target != nil && k.target.digest == k.deployed && k.target.params == k.delivery.params {
+	if err := k.unlock(ctx, k.delivery); err != nil {
+		return k.fail(ctx, meta.BuildFailedReason, err)
+	}
+	if k.why == drifted && k.target != nil && k.target.digest == k.deployed && k.target.params == k.delivery.work() {
 		return k.observe(ctx)
 	}
 	if err := k.dependenciesReady(ctx); err != nil {

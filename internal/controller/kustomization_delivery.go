@@ -21,7 +21,6 @@ import (
 // unsupportedKustomization are the fields of a Kustomization that we know and
 // do not do.
 var unsupportedKustomization = map[string]string{
-	"spec.decryption":            "decryption is not supported yet",
 	"spec.kubeConfig":            "other clusters are not supported",
 	"spec.serviceAccountName":    "impersonation is not supported yet",
 	"spec.healthCheckExprs":      "health check expressions are not supported yet",
@@ -90,6 +89,8 @@ func kustomizationDelivery(k *kustomizationObject) (*delivery, error) {
 		sources: []source{{render: req}},
 		options: kustomizationOptions(k),
 		pin:     readPin(k.Annotations),
+
+		decryption: kustomizationDecryption(k, refused),
 	}
 	spec := k.spec
 	// When and how often changes nothing of what is delivered.

@@ -23,6 +23,8 @@ func RenderLocal(ctx context.Context, renderer render.Renderer, object *unstruct
 	for i := range snaps {
 		snaps[i].Tree = tree
 	}
+	// Keys stay in the cluster: what is encrypted is an error.
+	d.decryption = decryption{unlocked: true}
 	e := &Engine{stages: Stages{Renderer: renderer}}
 	t, err := e.render(ctx, d, snaps)
 	if err != nil {

@@ -44,6 +44,8 @@ type target struct {
 	warnings  []string
 	// repeated are objects that more than one source has.
 	repeated []core.ObjectRef
+	// clear are the Secrets that have a value in clear in the source.
+	clear []core.ObjectRef
 	// images are those of the objects' containers.
 	images []string
 }

@@ -78,7 +78,10 @@ func (e *Engine) resolveSource(ctx context.Context, s source, revision string, f
 
 // render renders the delivery's sources as they are in snaps.
 func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot) (*target, error) {
-	t := &target{params: d.params}
+	if err := e.unlock(ctx, d); err != nil {
+		return nil, err
+	}
+	t := &target{params: d.work()}
 	refs, named := map[string]core.Tree{}, map[string]int{}
 	for i, s := range d.sources {
 		t.revisions = append(t.revisions, snaps[i].Revision)
@@ -93,10 +96,15 @@ func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot)
 		}
 		req := *s.render
 		req.Tree, req.Refs, req.Source = snaps[i].Tree, refs, s.from.URL
+		req.Decrypt = d.decryption.decrypter()
 		res, err := e.stages.Renderer.Render(ctx, req)
 		if err != nil {
 			return nil, err
 		}
+		if err := d.decryption.decrypt(res.Objects); err != nil {
+			return nil, err
+		}
+		t.clear = append(t.clear, res.ClearSecrets...)
 		t.tools = append(t.tools, string(res.Tool))
 		t.warnings = append(t.warnings, res.Warnings...)
 		for _, in := range res.Inputs {
@@ -147,7 +155,7 @@ func refOf(o *unstructured.Unstructured) core.ObjectRef {
 
 // same says whether the target is of these parameters and revisions.
 func (t *target) same(d *delivery, snaps []core.Snapshot) bool {
-	if t == nil || t.params != d.params || len(t.revisions) != len(snaps) {
+	if t == nil || t.params != d.work() || len(t.revisions) != len(snaps) {
 		return false
 	}
 	for i, s := range snaps {

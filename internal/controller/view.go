@@ -186,7 +186,7 @@ func (e *Engine) targetOf(ctx context.Context, v *view, revision string) (*targe
 		return nil, err
 	}
 	t, err := e.render(ctx, v.delivery, snaps)
-	if errors.As(err, new(*render.Error)) {
+	if errors.As(err, new(*render.Error)) || errors.As(err, new(*DecryptError)) {
 		err = problem.With(http.StatusUnprocessableEntity, err)
 	}
 	if err != nil {
