@@ -201,7 +201,9 @@ type DecryptError struct {
 	err  error
 }
 
-func (e *DecryptError) Error() string { return fmt.Sprintf("%s cannot be decrypted: %v", e.what, e.err) }
+func (e *DecryptError) Error() string {
+	return fmt.Sprintf("%s cannot be decrypted: %v", e.what, e.err)
+}
 func (e *DecryptError) Unwrap() error { return e.err }
 
 // noKeysError says that there is nothing to decrypt with.

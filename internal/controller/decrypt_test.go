@@ -281,3 +281,54 @@ func keysOf(t *testing.T, s corev1.Secret) *sops.Keys {
 	}
 	return keys
 }
+
+// TestSecretsInClear: a policy refuses them, says which, and does not say what
+// they hold.
+func TestSecretsInClear(t *testing.T) {
+	h := newHouse(t)
+	v := newVault(t)
+	policy := func(value string) {
+		h.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: clear, annotations: {" + annotationClear + ": " + value + "}}\n")
+	}
+	policy("permit")
+	h.apply(v.secret("clear", "sops-age"))
+	clear := "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {password: " + canary + "}\n"
+	repo := h.repo("clear/app", map[string]string{"app/db.yaml": clear})
+	h.apply(h.fluxPair("clear", "app", "clear/app", "app", "  targetNamespace: clear\n"+decryptionSpec))
+	k := h.kustomization("clear", "app", "is permitted", readyAt(""))
+	policy("refuse")
+	h.kustomization("clear", "app", "is refused", notReady(reasonClear, "Secret clear/db has values in clear in Git", "namespace clear"))
+	h.silent(k, canary)
+	policy("Refuse")
+	h.kustomization("clear", "app", "is refused by a value that is none", notReady(reasonClear, "neither"))
+	policy("refuse")
+	commit := h.push(repo, map[string]string{"app/db.yaml": v.manifest("db", canary)})
+	h.kustomization("clear", "app", "is encrypted", readyAt(commit))
+	h.push(repo, map[string]string{"app/more.yaml": strings.Replace(clear, "name: db", "name: more", 1)})
+	h.kustomization("clear", "app", "is refused for another", notReady(reasonClear, "Secret clear/more has values in clear"))
+	if _, err := h.live("v1", "Secret", "clear", "more"); err == nil {
+		t.Error("the Secret was applied")
+	}
+	h.silent(k, canary)
+
+	h.namespace("argocd")
+	h.apply(`apiVersion: argoproj.io/v1alpha1
+kind: AppProject
+metadata: {name: strict, namespace: argocd, annotations: {` + annotationClear + `: refuse}}
+spec:
+  sourceRepos: ["*"]
+  destinations: [{server: "*", namespace: "*"}]
+`)
+	h.repo("clear/argo", map[string]string{"app/db.yaml": clear + "---\n" + strings.Replace(clear, "name: db", "name: two", 1)})
+	h.apply(strings.Replace(h.application("in-clear", "clear/argo", "app", "clear", automated), "project: default", "project: strict", 1))
+	h.waitApp("in-clear", "is refused", func(a *argo.Application) bool {
+		for _, c := range a.Status.Conditions {
+			if strings.Contains(c.Message, `Secret db, Secret two have values in clear in Git, which project "strict" does not permit`) {
+				return true
+			}
+		}
+		return false
+	})
+	h.silent(appObject("in-clear"), canary)
+	h.delete(appObject("in-clear"))
+}

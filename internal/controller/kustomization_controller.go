@@ -212,6 +212,9 @@ func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, er
 		t.from = k.read.id()
 	}
 	k.target = t
+	if err := k.permitsClear(ctx, k.key.Namespace, t); err != nil {
+		return k.fail(ctx, reasonClear, err)
+	}
 	if k.deployed == t.digest && k.asked == k.status.LastHandledReconcileAt && !k.why.has(timerFired) {
 		return k.observe(ctx)
 	}

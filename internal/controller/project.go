@@ -115,7 +115,7 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 			return err
 		}
 	}
-	return nil
+	return permitsClearIn(p, t)
 }
 
 // permitsObject holds the object against the project's kinds and namespaces. A

@@ -114,7 +114,7 @@ func (e *Engine) addControllers(mgr manager.Manager) error {
 	if err := e.addController(mgr, "gitrepository", flux.GitRepository, e.repos, e.repos.wake); err != nil {
 		return err
 	}
-	return e.addController(mgr, "kustomization", flux.Kustomization, e.kustoms, e.kustoms.wake)
+	return e.addController(mgr, "kustomization", flux.Kustomization, e.kustoms, e.kustoms.wake, e.clearPolicies(mgr))
 }
 
 // addController adds the controller of one kind. Its first source waits until
@@ -191,11 +191,11 @@ func (e *Engine) projectChanged(key types.NamespacedName) {
 	}
 }
 
-// wakeListed wakes all objects of a kind.
-func (e *Engine) wakeListed(ctx context.Context, gvk schema.GroupVersionKind, w *waker) {
+// wakeListed wakes the objects of a kind.
+func (e *Engine) wakeListed(ctx context.Context, gvk schema.GroupVersionKind, w *waker, which ...client.ListOption) {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(gvk)
-	if err := e.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+	if err := e.client.List(ctx, list, append(which, client.UnsafeDisableDeepCopy)...); err != nil {
 		log.FromContext(ctx).Error(err, "listing objects to wake", "kind", gvk.Kind)
 		return
 	}

@@ -38,10 +38,10 @@ type target struct {
 	params    string
 	// places are what was read of each source, and from is the artifact, where
 	// the delivery reads one.
-	places [][]string
-	from   string
-	tools     []string
-	warnings  []string
+	places   [][]string
+	from     string
+	tools    []string
+	warnings []string
 	// repeated are objects that more than one source has.
 	repeated []core.ObjectRef
 	// clear are the Secrets that have a value in clear in the source.
