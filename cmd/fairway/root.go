@@ -69,7 +69,9 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	add("store", newRepoCommand(g), newImageCommand(g), newTokenCommand(g), newLoginCommand(g), newLogoutCommand(g))
 	apps := newAppCommand(g.restConfig, g.api)
 	g.addServerFlag(apps)
-	add("delivery", apps)
+	sets := newAppSetCommand(g.restConfig, g.api)
+	g.addServerFlag(sets)
+	add("delivery", apps, sets)
 	return root
 }
 

@@ -1,14 +1,19 @@
 package controller
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -247,4 +252,168 @@ func (h *house) versions(set string) map[string]string {
 		out[app.Name] = app.ResourceVersion
 	}
 	return out
+}
+
+// preview asks the HTTP API what the manifest would do.
+func (h *house) preview(name, manifest string) (int, SetPreview, string) {
+	h.t.Helper()
+	body, err := yaml.YAMLToJSON([]byte(manifest))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	for pattern, handler := range h.engine.Routes() {
+		mux.Handle(pattern, handler)
+	}
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/applicationsets/argocd/"+name+"/preview", bytes.NewReader(body)))
+	var p SetPreview
+	if w.Code == http.StatusOK {
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	return w.Code, p, w.Body.String()
+}
+
+func actions(p SetPreview) string {
+	var all []string
+	for _, item := range p.Items {
+		all = append(all, string(item.Action)+" "+item.Name)
+	}
+	return strings.Join(all, ", ")
+}
+
+// TestApplicationSetPreview says what would be done, and does nothing.
+func TestApplicationSetPreview(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("argocd")
+	elements := func(path string, names ...string) string {
+		list := "  - list:\n      elements:\n"
+		for _, name := range names {
+			list += "      - {app: '" + name + "', path: " + path + "}\n"
+		}
+		return h.setOf("look", list, "{{ .app }}", "nobody", "{{ .path }}", "")
+	}
+	expect := func(manifest, want string) {
+		t.Helper()
+		if code, p, body := h.preview("look", manifest); code != http.StatusOK || actions(p) != want {
+			t.Errorf("%d, %s, want %s\n%s", code, actions(p), want, body)
+		}
+	}
+	expect(elements("a", "look-a", "look-b"), "Create look-a, Create look-b")
+	if have := h.apps("look"); len(have) > 0 {
+		t.Errorf("a preview made %v", have)
+	}
+	h.apply(elements("a", "look-a", "look-b"))
+	defer h.delete(setObject("look"))
+	h.waitApps("look", "look-a", "look-b")
+	expect(elements("a", "look-a", "look-b"), "Keep look-a, Keep look-b")
+	expect(elements("b", "look-b", "look-c"), "Delete look-a, Update look-b, Create look-c")
+	held := elements("b", "look-b") + "  syncPolicy: {applicationsSync: create-only}\n"
+	expect(held, "Hold look-a, Hold look-b")
+	_, p, _ := h.preview("look", elements("b", "look-b"))
+	if path, _, _ := unstructured.NestedString(p.Items[1].Live.Object, "spec", "source", "path"); path != "a" || p.Items[1].Wanted == nil {
+		t.Errorf("the live path is %q, the wanted %v", path, p.Items[1].Wanted)
+	}
+	if code, _, body := h.preview("look", strings.Replace(held, "elements:", "colours:", 1)); code != http.StatusUnprocessableEntity || !strings.Contains(body, "spec.generators[0].list.colours") {
+		t.Errorf("an unknown field: %d %s", code, body)
+	}
+	if code, _, body := h.preview("other", held); code != http.StatusBadRequest {
+		t.Errorf("another name: %d %s", code, body)
+	}
+	if have := h.apps("look"); !slices.Equal(have, []string{"look-a", "look-b"}) {
+		t.Errorf("there are %v", have)
+	}
+}
+
+// TestApplicationSetPolicies has sets whose Applications may not be changed or
+// deleted, and outlive them, and one whose Applications' objects stay.
+func TestApplicationSetPolicies(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("argocd")
+	h.repo("kept", map[string]string{"app/a.yaml": configMap("kept", "1")})
+	list := func(names ...string) string {
+		s := "  - list:\n      elements:\n"
+		for _, name := range names {
+			s += "      - {app: '" + name + "'}\n"
+		}
+		return s
+	}
+	t.Run("create-only", func(t *testing.T) {
+		h := h.in(t)
+		set := func(path string, names ...string) string {
+			return h.setOf("once", list(names...), "{{ .app }}", "kept", path, "  syncPolicy: {applicationsSync: create-only}\n")
+		}
+		h.apply(set("app", "once-a", "once-b"))
+		h.waitApps("once", "once-a", "once-b")
+		h.apply(set("elsewhere", "once-b", "once-c"))
+		h.waitApps("once", "once-a", "once-b", "once-c")
+		if app, err := h.app("once-b"); err != nil || app.Spec.Source.Path != "app" {
+			t.Errorf("once-b: %v %v", app.Spec.Source, err)
+		}
+		h.delete(setObject("once"))
+		for _, name := range []string{"once-a", "once-b", "once-c"} {
+			app := h.waitApp(name, "to be let go", func(a *argo.Application) bool { return len(a.OwnerReferences) == 0 })
+			if app.DeletionTimestamp != nil {
+				t.Errorf("%s goes", name)
+			}
+			h.delete(appObject(name))
+		}
+	})
+	t.Run("preserve", func(t *testing.T) {
+		h := h.in(t)
+		set := func(names ...string) string {
+			return h.setOf("keep", list(names...), "{{ .app }}", "kept", "app", "  syncPolicy: {preserveResourcesOnDeletion: true}\n")
+		}
+		h.apply(strings.Replace(set("keep-a"), "preserveResourcesOnDeletion: true", "preserveResourcesOnDeletion: false", 1))
+		h.waitApp("keep-a", "to be synced", healthy)
+		h.waitLive("v1", "ConfigMap", "keep", "kept", nil)
+		// Both in one: the Application's finalizer is from before.
+		h.apply(set("keep-none"))
+		h.waitApps("keep", "keep-none")
+		h.waitLive("v1", "ConfigMap", "keep", "kept", nil)
+		h.delete(setObject("keep"))
+		h.waitApps("keep")
+		h.waitLive("v1", "ConfigMap", "keep", "kept", nil)
+	})
+	t.Run("another's", func(t *testing.T) {
+		h := h.in(t)
+		h.apply(h.setOf("first", list("contested"), "{{ .app }}", "kept", "app", ""))
+		defer h.delete(setObject("first"))
+		h.waitApps("first", "contested")
+		h.apply(h.setOf("second", list("contested", "fine"), "{{ .app }}", "kept", "app", ""))
+		defer h.delete(setObject("second"))
+		h.waitSet("second", "to be refused", setSays(argo.SetConditionErrorOccurred, "True", "contested", "belongs to ApplicationSet first"))
+		h.waitApps("second")
+	})
+}
+
+// TestApplicationSetClusters has an Application for each cluster, as their
+// Secrets come and go.
+func TestApplicationSetClusters(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("argocd")
+	secret := func(name, env string) string {
+		return fmt.Sprintf(`apiVersion: v1
+kind: Secret
+metadata: {name: cluster-%[1]s, namespace: argocd, labels: {argocd.argoproj.io/secret-type: cluster, env: %[2]s}}
+stringData: {name: %[1]s, server: "https://%[1]s.example", config: "{}"}
+`, name, env)
+	}
+	h.apply(h.setOf("everywhere", "  - clusters: {selector: {matchLabels: {env: prod}}, values: {where: '{{ .server }}'}}", "on-{{ .nameNormalized }}", "nobody", "{{ .metadata.labels.env }}", ""))
+	defer h.delete(setObject("everywhere"))
+	h.waitSet("everywhere", "to have nothing", func(s *argo.ApplicationSet) bool {
+		return setSays(argo.SetConditionResourcesUpToDate, "True")(s) && s.Status.ResourcesCount == 0
+	})
+	eu := h.apply(secret("eu", "prod"))[0]
+	us := h.apply(secret("us", "prod"))[0]
+	defer h.delete(us)
+	h.waitApps("everywhere", "on-eu", "on-us")
+	h.apply(secret("eu", "staging"))
+	h.waitApps("everywhere", "on-us")
+	h.delete(eu)
+	// A selector that finds all finds the cluster that we run in.
+	h.apply(h.setOf("everywhere", "  - clusters: {}", "on-{{ .nameNormalized }}", "nobody", "a", ""))
+	h.waitApps("everywhere", "on-in-cluster", "on-us")
 }

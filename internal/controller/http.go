@@ -20,6 +20,7 @@ import (
 //	GET  /api/v1/KIND/{namespace}/{name}/diff?revision=REV
 //	POST /api/v1/KIND/{namespace}/{name}/rollback  {"to": "ID or REV", "reason": "…"}
 //
+// and previews of ApplicationSets (previewRoute).
 // Who asks is authenticated, and needs the same permission on the object
 // itself: get to read, update to roll back. A diff with a
 // revision that was never deployed takes update too: it shows the live state
@@ -35,6 +36,7 @@ func (e *Engine) Routes() map[string]http.Handler {
 		routes["GET "+at+"diff"] = e.route(owner, "get", e.serveDiff)
 		routes["POST "+at+"rollback"] = e.route(owner, "update", e.serveRollback)
 	}
+	routes[previewRoute] = http.HandlerFunc(e.sets.servePreview)
 	return routes
 }
 
