@@ -97,6 +97,10 @@ type applicationRun struct {
 	// that the operation is done and is to be removed.
 	refreshed string
 	operated  bool
+	// resuming says that what waits goes on, whatever the source has by now.
+	resuming bool
+	// confirm are the objects whose prune somebody has to confirm.
+	confirm map[core.ObjectRef]bool
 	// looked says that the sources were asked in this run.
 	looked bool
 	// after is when to look again, at the latest.
@@ -111,6 +115,12 @@ func (a *applicationRun) reconcile(ctx context.Context, specErr error) (reconcil
 		return a.refuse(ctx, argo.ConditionInvalidSpecError, err)
 	}
 	a.notePin()
+	switch {
+	case a.removed():
+		return a.cutOff(ctx, "the operation was removed")
+	case a.waits() && a.undisturbed():
+		return a.goOn(ctx)
+	}
 	if a.warm() {
 		a.noteTarget(a.target)
 		return a.observe(ctx)
@@ -119,7 +129,10 @@ func (a *applicationRun) reconcile(ctx context.Context, specErr error) (reconcil
 	a.reads.leave(a.key)
 	a.looked = true
 	t, err := a.find(ctx, nil)
-	if err != nil {
+	switch {
+	case err != nil && a.waits():
+		return a.goOnWithout(ctx, err)
+	case err != nil:
 		return a.refuse(ctx, argo.ConditionComparisonError, err)
 	}
 	if err := a.permitted(ctx, t); err != nil {
@@ -231,6 +244,9 @@ func (a *applicationRun) refuse(ctx context.Context, kind string, err error) (re
 		a.status.Health = argo.AppHealthStatus{Status: string(core.Unknown), LastTransitionTime: &metav1.Time{Time: a.now}}
 	}
 	if a.app.Operation != nil {
+		if err := a.leaveWait(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
 		a.failOperation(explain(err))
 	}
 	if !permanent(err) {

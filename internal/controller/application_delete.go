@@ -8,10 +8,12 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 )
 
@@ -38,46 +40,110 @@ func ourFinalizer(f string) bool { return propagation[f] != "" || hookFinalizers
 // finalize deletes what a deleted Application owns, where it has one of the
 // finalizers that ask for that, and lets it go.
 func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error) {
+	owner := core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: a.key.Namespace, Name: a.key.Name}
+	if a.parting != nil && a.why == drifted && !a.come(owner, a.parting) {
+		return reconcile.Result{RequeueAfter: lookAgain}, nil
+	}
 	hooks := a.deletionHooks(ctx)
 	if !slices.ContainsFunc(a.app.Finalizers, ourFinalizer) {
-		a.stages.Watcher.Forget(a.delivery.owner)
+		a.stages.Watcher.Forget(owner)
 		return reconcile.Result{}, nil
 	}
-	_, err := a.stages.Deployer.Delete(ctx, a.deletion(hooks))
+	if a.removed() || a.running() {
+		if err := a.leaveWait(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
+		a.completeOperation(argo.OperationFailed, "the Application was deleted")
+	}
+	if a.parting == nil {
+		a.parting = a.part()
+	}
+	outcome, err := a.stages.Deployer.Delete(ctx, a.deletion(hooks))
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
-	var waiting *deploy.UnconfirmedError
+	if err == nil {
+		a.stages.Watcher.Forget(owner)
+		return reconcile.Result{}, a.release(ctx, a.object, ourFinalizer)
+	}
+	a.parting.inventory = outcome.Inventory
+	return a.remain(ctx, outcome, err)
+}
+
+// part begins the deletion. What of it is lost with the process is found again
+// in the cluster.
+func (a *applicationRun) part() *waiting {
+	asked := a.app.DeletionTimestamp.Time
+	w := &waiting{since: a.now, inventory: inventoryOf(a.status.Resources)}
+	w.log = &deploy.HookLog{
+		Operation: fmt.Sprintf("delete-%d", asked.Unix()), Started: asked,
+		Done: map[deploy.HookRun]error{}, Begun: map[deploy.HookRun]bool{}, Told: map[types.UID]bool{},
+		Note: func(_ context.Context, run deploy.HookRun, failure error) error {
+			if failure == nil {
+				w.log.Done[run] = nil
+			}
+			return nil
+		},
+	}
+	return w
+}
+
+// remain says why the deletion is not through, and has it looked at again when
+// that has changed.
+func (a *applicationRun) remain(ctx context.Context, outcome *deploy.Outcome, err error) (reconcile.Result, error) {
+	w := a.parting
+	for _, r := range outcome.Results {
+		run := deploy.HookRun{Ref: r.Ref.Key(), Phase: r.Hook}
+		switch {
+		case r.Hook == "":
+		case r.Action == deploy.Created:
+			w.log.Begun[run] = true
+		case r.Action == deploy.Failed: // the next attempt makes it anew
+			delete(w.log.Begun, run)
+			if r.Live != nil {
+				w.log.Told[r.Live.GetUID()] = true
+			}
+		}
+	}
+	var waiting *deploy.WaitingError
+	var unconfirmed *deploy.UnconfirmedError
 	switch {
 	case errors.As(err, &waiting):
+		before := *w
+		w.objects = waiting.Objects
+		a.stages.Watcher.Expect(a.delivery.owner, w.inventory)
+		if a.await(a.delivery.owner, w) {
+			a.within(w.sooner(&before))
+		}
+		a.within(lookAgain)
+		if a.now.Sub(w.since) >= deletionWait {
+			a.condition(argo.ConditionDeletionError, fmt.Sprintf("%v: %s", err, waiting.Objects[0].Message))
+		}
+	case errors.As(err, &unconfirmed):
 		// The confirmation is an event.
-		a.condition(argo.ConditionDeletionError, a.unconfirmed(waiting, a.app.DeletionTimestamp.Time))
-		return a.end(ctx)
-	case err != nil:
+		a.condition(argo.ConditionDeletionError, a.unconfirmed(unconfirmed, a.app.DeletionTimestamp.Time))
+	default:
 		a.condition(argo.ConditionDeletionError, explain(err))
 		a.failures++
 		a.within(retryAfter(a.failures, a.opts.Poll))
-		return a.end(ctx)
 	}
-	a.stages.Watcher.Forget(a.delivery.owner)
-	return reconcile.Result{}, a.release(ctx, a.object, ourFinalizer)
+	return a.end(ctx)
 }
 
 // deletion is what is wanted of the deployer.
 func (a *applicationRun) deletion(hooks []*unstructured.Unstructured) deploy.Deletion {
-	asked := a.app.DeletionTimestamp.Time
 	d := deploy.Deletion{
 		Owner: a.delivery.owner,
 		Hooks: hooks,
 		// The options are those of the spec even where it is refused by now.
 		Options: applicationOptions(a.app, &SpecError{}),
-		Wait:    deletionWait,
-		Log:     &deploy.HookLog{Operation: fmt.Sprintf("delete-%d", asked.Unix()), Started: asked},
+		Wait:    true,
+		Log:     a.parting.log,
 	}
-	d.Options.Confirmed = approved(a.app, asked)
+	d.Options.Confirmed = approved(a.app, a.app.DeletionTimestamp.Time)
 	for _, f := range a.app.Finalizers {
 		if how := propagation[f]; how != "" {
-			d.Propagation, d.Inventory = how, inventoryOf(a.status.Resources)
+			d.Propagation, d.Inventory = how, a.parting.inventory
 		}
 	}
 	return d

@@ -23,23 +23,26 @@ import (
 // will be tried again.
 func (a *applicationRun) finish(ctx context.Context, t *target, op argo.Operation, outcome *deploy.Outcome, err error) (reconcile.Result, error) {
 	state := a.status.OperationState
-	var waiting *deploy.UnconfirmedError
+	var waiting *deploy.WaitingError
 	if errors.As(err, &waiting) {
-		return a.waitForConfirmation(ctx, t, op, outcome, waiting)
+		return a.waitForObjects(ctx, t, op, outcome, waiting)
 	}
-	state.SyncResult, state.FinishedAt = a.syncResult(t, outcome), now()
+	var unconfirmed *deploy.UnconfirmedError
+	if errors.As(err, &unconfirmed) {
+		return a.waitForConfirmation(ctx, t, op, outcome, unconfirmed)
+	}
+	failed := mournsSync(state.SyncResult)
+	state.SyncResult, state.FinishedAt = a.result(t, outcome), now()
 	selective := len(op.Sync.Resources) > 0
 	if !op.Sync.DryRun {
-		a.applied(t, outcome, selective)
+		a.applied(t, outcome, selective || failed)
 	}
+	if errors.Is(err, deploy.ErrSuperseded) {
+		return a.finishEarly(ctx, t)
+	}
+	a.endWait()
 	a.stats.sync(err)
 	switch {
-	case errors.Is(err, deploy.ErrSuperseded) && a.terminated(ctx):
-		a.completeOperation(argo.OperationFailed, "the operation was terminated")
-	case errors.Is(err, deploy.ErrSuperseded):
-		a.completeOperation(argo.OperationFailed, "superseded by a newer revision")
-		a.why |= sourceMoved
-		a.within(time.Millisecond)
 	case err != nil && a.retry(op, state, err):
 	case err != nil:
 		a.completeOperation(argo.OperationFailed, explain(err))
@@ -56,6 +59,26 @@ func (a *applicationRun) finish(ctx context.Context, t *target, op argo.Operatio
 	log.FromContext(ctx).Info("synced", "revision", t.revision(), "phase", state.Phase, "took", outcome.Took, "error", errorText(err))
 	return a.settle(ctx, t, op, err, selective)
 }
+
+// finishEarly ends an operation that was to end before it was through.
+func (a *applicationRun) finishEarly(ctx context.Context, t *target) (reconcile.Result, error) {
+	if a.terminated(ctx) {
+		return a.cutOff(ctx, "the operation was terminated")
+	}
+	if err := a.leaveWait(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
+	a.stats.sync(deploy.ErrSuperseded)
+	a.completeOperation(argo.OperationFailed, "superseded by a newer revision")
+	log.FromContext(ctx).Info("superseded", "revision", t.revision())
+	a.deployed = deployedInPart
+	a.why |= sourceMoved
+	a.within(time.Millisecond)
+	return a.end(ctx)
+}
+
+// deployedInPart is no target's digest: what is there is known to be none.
+const deployedInPart = "in part"
 
 // settle ends an operation: what it left behind is compared where it did not
 // do all of the target.
@@ -251,19 +274,17 @@ func (a *applicationRun) superseded(ctx context.Context, t *target, op argo.Oper
 	}
 }
 
-// withdrawn says that the Application was deleted, its operation terminated,
-// or its spec changed.
+// withdrawn says that the Application was deleted, its operation ended by
+// somebody, or its spec changed.
 func (a *applicationRun) withdrawn(ctx context.Context) bool {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(argo.GroupVersion.WithKind(argo.ApplicationKind))
 	if err := a.client.Get(ctx, a.key, u); err != nil {
 		return apierrors.IsNotFound(err)
 	}
+	u = a.newest(u)
 	app, err := readApplication(u)
-	if err != nil || app.DeletionTimestamp != nil {
-		return true
-	}
-	if s := app.Status.OperationState; s != nil && s.Phase == argo.OperationTerminating {
+	if err != nil || app.DeletionTimestamp != nil || ended(u) {
 		return true
 	}
 	return applicationParams(app) != a.delivery.params

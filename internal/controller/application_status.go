@@ -31,6 +31,13 @@ func explain(err error) string {
 // applied takes the outcome of an apply into the status. partial says that
 // the apply was not of the whole target.
 func (a *applicationRun) applied(t *target, outcome *deploy.Outcome, partial bool) {
+	a.appliedSoFar(t, outcome, partial)
+	a.stages.Watcher.Expect(a.delivery.owner, outcome.Inventory)
+}
+
+// appliedSoFar does so with an apply that waits. What it has not come to, and
+// nobody has seen, is not expected to be there.
+func (a *applicationRun) appliedSoFar(t *target, outcome *deploy.Outcome, partial bool) {
 	before := resourcesByKey(a.status.Resources)
 	after := map[core.ObjectRef]argo.ResourceStatus{}
 	if partial {
@@ -53,9 +60,19 @@ func (a *applicationRun) applied(t *target, outcome *deploy.Outcome, partial boo
 	for _, result := range outcome.Results {
 		a.takeResult(after, before, result)
 	}
+	for key, r := range after {
+		r.RequiresDeletionConfirmation = a.confirm[key]
+		after[key] = r
+	}
 	a.setResources(after)
 	a.warn(outcome.Warnings)
-	a.stages.Watcher.Expect(a.delivery.owner, outcome.Inventory)
+	var seen []core.ObjectRef
+	for _, ref := range outcome.Inventory {
+		if r, known := after[ref.Key()]; known && r.Health != nil {
+			seen = append(seen, ref)
+		}
+	}
+	a.stages.Watcher.Expect(a.delivery.owner, seen)
 }
 
 // placed is where the deployer has put an object that names no namespace.
@@ -311,9 +328,13 @@ func (a *applicationRun) syncResult(t *target, outcome *deploy.Outcome) *argo.Sy
 		}
 		phase := argo.OperationPhase("")
 		if o.Hook != "" && o.Action != deploy.Skipped {
-			phase = argo.OperationSucceeded
-			if o.Err != nil {
+			switch {
+			case o.Err != nil:
 				phase = argo.OperationFailed
+			case o.Health == core.Healthy:
+				phase = argo.OperationSucceeded
+			default:
+				phase = argo.OperationRunning
 			}
 		}
 		r.Resources = append(r.Resources, argo.ResourceResult{

@@ -206,6 +206,11 @@ func (a *applicationRun) healObjects(ctx context.Context, lost []drift.ObjectSta
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
+	var waiting *deploy.WaitingError
+	if errors.As(err, &waiting) {
+		// Healing takes no time, but for waves and for what has to be made anew.
+		return a.operate(ctx, op)
+	}
 	a.stats.heals.Inc()
 	a.applied(a.target, outcome, true)
 	state := &argo.OperationState{Operation: op, StartedAt: started, FinishedAt: now(), SyncResult: a.syncResult(a.target, outcome)}
@@ -241,9 +246,7 @@ func now() *metav1.Time { t := metav1.Now(); return &t }
 // so that it is found and finished should the process die.
 func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconcile.Result, error) {
 	if s := a.status.OperationState; s != nil && s.Phase == argo.OperationTerminating {
-		a.completeOperation(argo.OperationFailed, "the operation was terminated")
-		s.FinishedAt, a.deployed = now(), ""
-		return a.end(ctx)
+		return a.cutOff(ctx, "the operation was terminated")
 	}
 	state, wait := a.resume(op)
 	if wait > 0 {
@@ -251,12 +254,32 @@ func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconc
 		a.within(wait)
 		return a.end(ctx)
 	}
+	if a.wait != nil && a.status.OperationState != state { // it is another operation
+		if err := a.leaveWait(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
 	t, options, err := a.operand(ctx, op)
 	if err != nil {
 		a.failOperation(explain(err))
 		a.condition(argo.ConditionSyncError, explain(err))
 		return a.end(ctx)
 	}
+	if a.wait != nil {
+		switch {
+		case a.outdated(t, op):
+			return a.overtake(ctx, t)
+		case !a.stirred():
+			return a.stay(ctx)
+		}
+		t = a.wait.target
+	}
+	return a.perform(ctx, t, op, options, state)
+}
+
+// perform applies the operation's target, as far as that comes without
+// waiting.
+func (a *applicationRun) perform(ctx context.Context, t *target, op argo.Operation, options deploy.Options, state *argo.OperationState) (reconcile.Result, error) {
 	if a.status.OperationState != state || state.FinishedAt != nil || !a.began(t) {
 		if err := a.begin(ctx, t, op, state); err != nil {
 			return reconcile.Result{}, err
@@ -264,8 +287,9 @@ func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconc
 	}
 	options.Confirmed = approved(a.app, state.StartedAt.Time)
 	plan := a.plan(t, options)
+	plan.Resumed = a.wait != nil && !a.wait.unconfirmed
 	if !options.DryRun {
-		plan.Hooks = a.hookLog(t, state)
+		plan.Hooks = a.hookLog(state)
 	}
 	for _, r := range op.Sync.Resources {
 		plan.Only = append(plan.Only, core.ObjectRef{Group: r.Group, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name})
@@ -275,6 +299,9 @@ func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconc
 	if ctx.Err() != nil {
 		// We are being stopped. The operation goes on in the next process.
 		return reconcile.Result{}, ctx.Err()
+	}
+	if a.wait != nil {
+		outcome.After(a.wait.results)
 	}
 	return a.finish(ctx, t, op, outcome, err)
 }
@@ -324,6 +351,9 @@ func (a *applicationRun) operand(ctx context.Context, op argo.Operation) (*targe
 		return nil, o, errors.New("the operation asks for nothing: operation.sync is not there")
 	}
 	t := a.target
+	if a.wait != nil && (a.resuming || !op.InitiatedBy.Automated) {
+		return a.wait.target, o, operationOptions(&o, op)
+	}
 	revisions := op.Sync.Revisions
 	if op.Sync.Revision != "" {
 		revisions = []string{op.Sync.Revision}

@@ -54,8 +54,8 @@ func (a *applicationRun) writeOperation(ctx context.Context, begun *argo.Operati
 			}
 			return fmt.Errorf("read %s again: %w", a.delivery.owner, err)
 		}
-		if begun != nil && operationPhase(fresh) == argo.OperationTerminating {
-			return nil // the operation sees it at its next safe point, and ends
+		if !a.operated && hasOperation(a.object) && ended(fresh) {
+			return nil // that is an event, and the operation ends by it
 		}
 		a.object = fresh
 	}

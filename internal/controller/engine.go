@@ -25,8 +25,13 @@ type Options struct {
 	// default one hour, jittered.
 	Resync time.Duration
 	// Workers is how many objects of a kind are worked on at a time; default 64.
-	// A sync that waits between waves holds one; the stages bound the real work.
+	// What waits holds none; the stages bound the real work.
 	Workers int
+	// SyncTimeout is how long a sync of an Application may take, hooks, waves and
+	// retries included, before it is terminated; default 24 hours, negative is
+	// for ever (Argo CD's controller.sync.timeout.seconds, whose default that
+	// is). A sync that waits for a person's confirmation has no limit.
+	SyncTimeout time.Duration
 }
 
 func (o *Options) setDefaults() {
@@ -41,6 +46,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Workers == 0 {
 		o.Workers = 64
+	}
+	if o.SyncTimeout == 0 {
+		o.SyncTimeout = 24 * time.Hour
 	}
 }
 

@@ -67,8 +67,8 @@ type kustomizationRun struct {
 	status   *kustomizev1.KustomizationStatus
 	delivery *delivery
 	asked    string
-	// read is the source's artifact; empty where a pin holds another revision.
-	read artifact
+	// full says that all of it was applied in this run.
+	full bool
 }
 
 // Reconcile brings one Kustomization to where its source says.
@@ -94,7 +94,11 @@ func (r *kustomizations) Reconcile(ctx context.Context, req reconcile.Request) (
 	if k.DeletionTimestamp != nil {
 		return run.finalize(ctx)
 	}
-	return run.reconcile(ctx, err)
+	res, err := run.reconcile(ctx, err)
+	if err != nil {
+		m.due = due{} // it is tried again whatever was planned
+	}
+	return res, err
 }
 
 func (r *kustomizations) owner(key types.NamespacedName) core.Owner {
@@ -123,11 +127,19 @@ func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconc
 		return reconcile.Result{}, err
 	}
 	setPinned(&k.status.Conditions, k.k.Generation, k.delivery.pin)
+	if early := k.due.early(k.why, k.now); early > 0 {
+		return reconcile.Result{RequeueAfter: early}, nil
+	}
 	if err := k.unlock(ctx, k.delivery); err != nil {
 		return k.fail(ctx, meta.BuildFailedReason, err)
 	}
-	if k.why == drifted && k.target != nil && k.target.digest == k.deployed && k.target.params == k.delivery.work() {
-		return k.observe(ctx)
+	if k.target != nil && k.target.params == k.delivery.work() && k.why&^(drifted|timerFired) == 0 {
+		switch {
+		case k.wait != nil:
+			return k.apply(ctx, k.wait.target)
+		case k.target.digest == k.deployed && (k.why == drifted || k.ready.waiting()):
+			return k.observe(ctx)
+		}
 	}
 	if err := k.dependenciesReady(ctx); err != nil {
 		return k.fail(ctx, meta.DependencyNotReadyReason, err)
@@ -194,6 +206,7 @@ func (e *notReadyError) Error() string { return fmt.Sprintf("dependency '%s' %s"
 func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, error) {
 	// Until it is done it is woken by whatever is committed.
 	k.kustoms.reads.leave(k.key)
+	k.read = artifact{}
 	snap, err := k.snapshot(ctx)
 	if err != nil {
 		return k.fail(ctx, meta.ArtifactFailedReason, err)
@@ -215,7 +228,11 @@ func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, er
 	if err := k.permitsClear(ctx, k.key.Namespace, t); err != nil {
 		return k.fail(ctx, reasonClear, err)
 	}
-	if k.deployed == t.digest && k.asked == k.status.LastHandledReconcileAt && !k.why.has(timerFired) {
+	if k.deployed == t.digest && (k.asked == k.status.LastHandledReconcileAt || k.asked == k.ready.asked) &&
+		(!k.why.has(timerFired) || k.ready.waiting()) {
+		if k.ready.revision != revision {
+			k.ready.revision, k.ready.message = revision, "Applied revision: "+revision
+		}
 		return k.observe(ctx)
 	}
 	return k.apply(ctx, t)
@@ -295,39 +312,49 @@ func (k *kustomizationRun) failBuild(ctx context.Context, err error) (reconcile.
 
 // apply brings the cluster to t.
 func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Result, error) {
-	options := k.delivery.options
-	options.WaitTimeout = k.k.GetTimeout()
-	options.WaitAtEnd = k.k.Spec.Wait || len(options.HealthChecks) > 0
-	if k.k.Spec.Wait {
-		options.HealthChecks = nil
+	resumed := k.wait != nil && k.wait.target.digest == t.digest
+	switch {
+	case !resumed:
+		k.wait = nil
+	case !k.stirred():
+		return k.stay(), nil
 	}
-	if options.WaitAtEnd && t.digest != k.deployed && !k.wasReady(t) {
-		setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionUnknown, meta.ProgressingReason,
-			fmt.Sprintf("Running health checks for revision %s with a timeout of %s", t.revisions[0], options.WaitTimeout))
-		if err := k.writeStatus(ctx, k.status); err != nil {
-			return reconcile.Result{}, err
-		}
-	}
-	inventory := k.inventory()
-	if fresh := k.planned(t.objects, options.Namespace, inventory); len(fresh) > 0 {
-		k.setInventory(append(inventory, fresh...))
-		if err := k.writeStatus(ctx, k.status); err != nil {
-			return reconcile.Result{}, err
-		}
+	if err := k.announce(ctx, t, resumed); err != nil {
+		return reconcile.Result{}, err
 	}
 	began := time.Now()
 	outcome, err := k.stages.Deployer.Apply(ctx, deploy.Plan{
-		Owner: k.delivery.owner, Objects: copies(t.objects), Inventory: k.inventory(), Options: options,
-		Known: k.stages.Watcher.Known(k.delivery.owner), Revision: t.revision(),
+		Owner: k.delivery.owner, Objects: copies(t.objects), Inventory: k.inventory(), Options: k.delivery.options,
+		Known: k.stages.Watcher.Known(k.delivery.owner), Revision: t.revision(), Resumed: resumed,
 		Superseded: k.superseded(t),
 	})
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
-	k.stats.sync(err)
+	k.full = true
 	k.setInventory(outcome.Inventory)
 	k.stages.Watcher.Expect(k.delivery.owner, outcome.Inventory)
+	var waiting *deploy.WaitingError
+	if errors.As(err, &waiting) {
+		return k.waitFor(ctx, t, waiting)
+	}
+	k.wait = nil
+	k.follow()
+	k.stats.sync(err)
 	return k.applied(ctx, t, outcome, err, time.Since(began))
+}
+
+// announce writes what is going to be applied, before it is, and that it is
+// not ready until it is healthy.
+func (k *kustomizationRun) announce(ctx context.Context, t *target, resumed bool) error {
+	if k.checks() && !resumed && t.digest != k.deployed && !k.wasReady(t) {
+		k.setProgressing(t.revisions[0].String())
+	}
+	inventory := k.inventory()
+	if fresh := k.planned(t.objects, k.delivery.options.Namespace, inventory); len(fresh) > 0 {
+		k.setInventory(append(inventory, fresh...))
+	}
+	return k.writeStatus(ctx, k.status)
 }
 
 // wasReady says that the status has t as applied and healthy, at this revision
@@ -363,8 +390,8 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 		var object *deploy.ObjectError
 		switch {
 		case errors.Is(err, deploy.ErrSuperseded):
-			return reconcile.Result{RequeueAfter: time.Millisecond}, k.writeStatus(ctx, k.status)
-		case errors.As(err, &object) && (object.Reason == deploy.Unhealthy || object.Reason == deploy.Timeout && object.Op == "wait for"):
+			return k.schedule("superseded", time.Millisecond), k.writeStatus(ctx, k.status)
+		case errors.As(err, &object) && object.Reason == deploy.Unhealthy:
 			reason = meta.HealthCheckFailedReason
 		case errors.As(err, &object) && object.Op == "prune":
 			reason = meta.PruneFailedReason
@@ -379,26 +406,25 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 	}
 	k.failures, k.deployed = 0, t.digest
 	k.heal.synced(time.Now())
-	if k.status.LastAppliedRevision != revision || k.status.History.Latest() == nil {
-		k.status.History.Upsert("sha256:"+t.digest, k.now, took, meta.ReconciliationSucceededReason, metadata)
-		k.event(k.object, "Normal", meta.ReconciliationSucceededReason, "applied revision "+revision)
-	}
-	message := "Applied revision: " + revision
-	for _, w := range outcome.Warnings {
-		message += "; " + w.String()
-	}
-	return k.succeed(ctx, revision, message)
+	k.readyAgain(outcome, revision, took)
+	return k.judge(ctx)
 }
 
 // succeed writes that it is ready, and wakes who waited for that.
-func (k *kustomizationRun) succeed(ctx context.Context, revision, message string) (reconcile.Result, error) {
+func (k *kustomizationRun) succeed(ctx context.Context) (reconcile.Result, error) {
+	revision := k.ready.revision
+	if k.status.LastAppliedRevision != revision || k.status.History.Latest() == nil {
+		k.status.History.Upsert("sha256:"+k.target.digest, k.now, k.ready.took, meta.ReconciliationSucceededReason, map[string]string{"revision": revision})
+		k.event(k.object, "Normal", meta.ReconciliationSucceededReason, "applied revision "+revision)
+	}
 	k.status.LastAppliedRevision = revision
 	k.status.ObservedGeneration = k.k.Generation
 	k.status.LastHandledReconcileAt = k.asked
-	setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionTrue, meta.ReconciliationSucceededReason, message)
-	if k.k.Spec.Wait {
-		apimeta.SetStatusCondition(&k.status.Conditions, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionTrue,
-			Reason: meta.SucceededReason, Message: "Health check passed", ObservedGeneration: k.k.Generation})
+	setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionTrue, meta.ReconciliationSucceededReason, k.ready.message)
+	if k.checks() {
+		k.setHealthy(metav1.ConditionTrue, meta.SucceededReason, "Health check passed")
+	} else {
+		apimeta.RemoveStatusCondition(&k.status.Conditions, meta.HealthyCondition)
 	}
 	changed := k.status.LastAppliedRevision != k.k.Status.LastAppliedRevision || !apimeta.IsStatusConditionTrue(k.k.Status.Conditions, meta.ReadyCondition)
 	if err := k.writeStatus(ctx, k.status); err != nil {
@@ -410,7 +436,7 @@ func (k *kustomizationRun) succeed(ctx context.Context, revision, message string
 	if changed {
 		k.kustoms.wakeDependents(kustomDep(k.key), specChanged)
 	}
-	return reconcile.Result{RequeueAfter: jitter(max(k.k.Spec.Interval.Duration, time.Second))}, nil
+	return k.schedule("interval", jitter(max(k.k.Spec.Interval.Duration, time.Second))), nil
 }
 
 // fail writes what is wrong; what was applied stays.
@@ -426,8 +452,7 @@ func (k *kustomizationRun) fail(ctx context.Context, reason string, err error) (
 		setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionFalse, reason, explain(err))
 	}
 	if reason == meta.HealthCheckFailedReason {
-		apimeta.SetStatusCondition(&k.status.Conditions, metav1.Condition{Type: meta.HealthyCondition, Status: metav1.ConditionFalse,
-			Reason: reason, Message: explain(err), ObservedGeneration: k.k.Generation})
+		k.setHealthy(metav1.ConditionFalse, reason, explain(err))
 	}
 	if err := k.writeStatus(ctx, k.status); err != nil {
 		return reconcile.Result{}, err
@@ -435,5 +460,5 @@ func (k *kustomizationRun) fail(ctx context.Context, reason string, err error) (
 	if stalled {
 		return reconcile.Result{}, nil
 	}
-	return reconcile.Result{RequeueAfter: jitter(max(k.k.GetRetryInterval(), time.Second))}, nil
+	return k.schedule("retry", jitter(max(k.k.GetRetryInterval(), time.Second))), nil
 }

@@ -107,18 +107,24 @@ func kustomizationOptions(k *kustomizationObject) deploy.Options {
 		// An empty directory prunes everything in Flux.
 		AllowEmpty: true,
 	}
-	for _, c := range k.Spec.HealthChecks {
+	return o
+}
+
+// healthChecks are the objects that the spec names.
+func (k *kustomizationRun) healthChecks() []core.ObjectRef {
+	var refs []core.ObjectRef
+	for _, c := range k.k.Spec.HealthChecks {
 		gv := strings.Split(c.APIVersion, "/")
 		ref := core.ObjectRef{Version: gv[len(gv)-1], Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}
 		if len(gv) == 2 {
 			ref.Group = gv[0]
 		}
 		if ref.Namespace == "" {
-			ref.Namespace = k.Namespace
+			ref.Namespace = k.k.Namespace
 		}
-		o.HealthChecks = append(o.HealthChecks, ref)
+		refs = append(refs, ref)
 	}
-	return o
+	return refs
 }
 
 func fluxKustomizeOptions(k *kustomizationObject, refused *SpecError) render.KustomizeOptions {

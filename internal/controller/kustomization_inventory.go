@@ -2,13 +2,12 @@ package controller
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -74,13 +73,12 @@ func (k *kustomizationRun) observe(ctx context.Context) (reconcile.Result, error
 			lost = append(lost, s)
 		}
 	}
-	revision := k.target.revisions[0].String()
 	if len(lost) == 0 {
 		k.heal.synced(k.now)
-		return k.succeed(ctx, revision, k.readyText(revision))
+		return k.judge(ctx)
 	}
 	if wait := k.heal.drifted(k.now); wait > 0 {
-		return reconcile.Result{RequeueAfter: wait}, nil
+		return k.schedule("heal", wait), nil
 	}
 	k.heal.healed(k.now)
 	plan := deploy.Plan{Owner: k.delivery.owner, Objects: copies(k.target.objects), Inventory: k.inventory(), Options: k.delivery.options}
@@ -91,48 +89,20 @@ func (k *kustomizationRun) observe(ctx context.Context) (reconcile.Result, error
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
+	var waiting *deploy.WaitingError
+	if errors.As(err, &waiting) { // something has to be made anew
+		k.deployed = ""
+		return k.apply(ctx, k.target)
+	}
 	if err != nil {
 		k.deployed = ""
 		return k.fail(ctx, meta.ReconciliationFailedReason, err)
 	}
 	k.stats.heals.Inc()
 	k.event(k.object, "Normal", "Healed", healed(lost))
-	return k.succeed(ctx, revision, k.readyText(revision))
+	return k.judge(ctx)
 }
 
-// readyText keeps the message of an apply of this revision, which may hold
-// warnings.
-func (k *kustomizationRun) readyText(revision string) string {
-	message := "Applied revision: " + revision
-	for _, c := range k.status.Conditions {
-		if c.Type == meta.ReadyCondition && c.Status == metav1.ConditionTrue && strings.HasPrefix(c.Message, message) {
-			return c.Message
-		}
-	}
-	return message
-}
-
-// deletionWait bounds how long a deletion waits for what it deletes.
+// deletionWait is how long a deletion may wait for what it deletes before it
+// says so.
 const deletionWait = 2 * time.Minute
-
-// finalize deletes what a deleted Kustomization owns, as its policy says.
-func (k *kustomizationRun) finalize(ctx context.Context) (reconcile.Result, error) {
-	policy := k.k.GetDeletionPolicy()
-	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination ||
-		policy == kustomizev1.DeletionPolicyMirrorPrune && k.k.Spec.Prune
-	owner := k.kustoms.owner(k.key)
-	if remove && !k.k.Spec.Suspend {
-		d := deploy.Deletion{Owner: owner, Inventory: k.inventory(), Propagation: "background"}
-		if policy == kustomizev1.DeletionPolicyWaitForTermination {
-			d.Wait = k.k.GetTimeout()
-		}
-		if _, err := k.stages.Deployer.Delete(ctx, d); err != nil {
-			if ctx.Err() != nil {
-				return reconcile.Result{}, ctx.Err()
-			}
-			return k.fail(ctx, meta.PruneFailedReason, fmt.Errorf("delete what was applied: %w", err))
-		}
-	}
-	k.stages.Watcher.Forget(owner)
-	return reconcile.Result{}, k.removeFinalizer(ctx)
-}

@@ -23,6 +23,15 @@ type memory struct {
 	target   *target
 	deployed string
 	heal     healBackoff
+	// wait is set while a sync waits for objects, parting while a deletion is
+	// not through.
+	wait, parting *waiting
+	// ready is how far what a Kustomization has applied is from being healthy,
+	// read the source's artifact that it was rendered from (empty where a pin
+	// holds another revision), and due when to look at it again.
+	ready applied
+	read  artifact
+	due   due
 	// polled is when external repositories were last asked, failures how many
 	// reconciles in a row have failed.
 	polled   time.Time

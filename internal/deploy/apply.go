@@ -14,7 +14,8 @@ import (
 // Apply implements Deployer. The whole plan is validated by the API server
 // first; where an object is refused, nothing is applied and the error is a
 // *PlanError. An error of a later step is a *PlanError too, whose Applied is
-// true; what was not reached by then is Skipped.
+// true; what was not reached by then is Skipped. An apply that waits is not at
+// its end: of what it has not come to it says nothing.
 func (c *Cluster) Apply(ctx context.Context, p Plan) (*Outcome, error) {
 	r := &run{Cluster: c, plan: p, start: time.Now(), inventory: map[core.ObjectRef]core.ObjectRef{}}
 	for _, ref := range p.Inventory {
@@ -51,20 +52,31 @@ func (r *run) apply(ctx context.Context) error {
 		return err
 	}
 	r.done = map[*item]bool{}
-	r.examine(ctx, pre, pre.items)
+	if !r.plan.Resumed {
+		r.examine(ctx, pre, pre.items)
+	}
 	extras := r.extras(ctx, pre)
-	if err := r.validated(ctx, extras); err != nil {
+	if err := r.validated(ctx, pre.items, extras); err != nil {
 		return err
 	}
 	if r.superseded() {
 		return ErrSuperseded
 	}
-	if err := r.createNamespace(ctx, pre); err != nil {
-		return r.refuse(&PlanError{Objects: []*ObjectError{objectError("create", core.ObjectRef{}, err)}})
+	if !r.plan.Resumed {
+		if err := r.createNamespace(ctx, pre); err != nil {
+			return r.refuse(&PlanError{Objects: []*ObjectError{objectError("create", core.ObjectRef{}, err)}})
+		}
+		if err := r.examineInNamespace(ctx, extras); err != nil {
+			return err
+		}
 	}
-	if err := r.examineInNamespace(ctx, extras); err != nil {
-		return err
-	}
+	return r.perform(ctx, extras)
+}
+
+// perform goes through the steps of a plan that is sound, or, where that has
+// failed, through the hooks for that.
+func (r *run) perform(ctx context.Context, extras []*extra) error {
+	pre := r.pre
 	var failures []*item
 	pre.items = slices.DeleteFunc(pre.items, func(it *item) bool {
 		if it.phase == phaseSyncFail {
@@ -73,12 +85,21 @@ func (r *run) apply(ctx context.Context) error {
 		}
 		return false
 	})
-	r.steps = steps(pre, extras)
-	err = r.all(ctx)
-	r.count(err)
-	var waiting *UnconfirmedError
-	if err != nil && r.touched && !errors.Is(err, ErrSuperseded) && !errors.As(err, &waiting) && ctx.Err() == nil {
-		r.failHooks(ctx, failures)
+	err := r.plan.Hooks.failure()
+	if err == nil {
+		r.steps, r.touched = steps(pre, extras), r.plan.Resumed
+		err = r.all(ctx)
+		r.count(err)
+	}
+	var waiting *WaitingError
+	if errors.As(err, &waiting) {
+		return err
+	}
+	var unconfirmed *UnconfirmedError
+	if err != nil && (r.touched || r.plan.Hooks.failure() != nil) && !errors.Is(err, ErrSuperseded) && !errors.As(err, &unconfirmed) && ctx.Err() == nil {
+		if waits := r.failHooks(ctx, failures); len(waits) > 0 {
+			return &WaitingError{Objects: waits, Failure: err}
+		}
 	}
 	r.skipRest()
 	return err
@@ -102,7 +123,7 @@ func (r *run) examineInNamespace(ctx context.Context, extras []*extra) error {
 		return nil
 	}
 	r.examine(ctx, r.pre, items)
-	return r.validated(ctx, extras)
+	return r.validated(ctx, r.pre.items, extras)
 }
 
 // count says in the error of a plan that was begun how far it came.
@@ -127,12 +148,12 @@ func (r *run) count(err error) {
 }
 
 // validated ends the run where the cluster refuses objects.
-func (r *run) validated(ctx context.Context, extras []*extra) error {
+func (r *run) validated(ctx context.Context, items []*item, extras []*extra) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
 	var failed []*ObjectError
-	for _, it := range r.pre.items {
+	for _, it := range items {
 		if it.err != nil {
 			failed = append(failed, it.err)
 		}
@@ -143,9 +164,27 @@ func (r *run) validated(ctx context.Context, extras []*extra) error {
 		}
 	}
 	if len(failed) > 0 {
-		return r.refuse(&PlanError{Objects: failed})
+		return r.refuse(&PlanError{Objects: failed, Applied: r.touched})
 	}
 	return nil
+}
+
+// look examines the objects of a step of a resumed plan.
+func (r *run) look(ctx context.Context, s *step) error {
+	if !r.plan.Resumed {
+		return nil
+	}
+	var items []*item
+	for _, it := range s.items {
+		if it.hook == nil {
+			items = append(items, it)
+		}
+	}
+	r.examine(ctx, r.pre, items)
+	for _, it := range items {
+		r.done[it] = it.err != nil // it is reported as failed
+	}
+	return r.validated(ctx, items, nil)
 }
 
 // refuse notes the objects of an error as failed and returns it.
@@ -168,6 +207,9 @@ func (r *run) all(ctx context.Context) error {
 		if s.phase == phasePostSync && len(r.unconfirmed) > 0 {
 			return &UnconfirmedError{What: "pruning", Objects: r.unconfirmed}
 		}
+		if err := r.look(ctx, s); err != nil {
+			return err
+		}
 		if err := r.prunes(ctx, s); err != nil {
 			return err
 		}
@@ -179,16 +221,12 @@ func (r *run) all(ctx context.Context) error {
 				return err
 			}
 		}
-		last := i == len(r.steps)-1
-		if err := r.settleStep(ctx, s, last); err != nil {
+		if err := r.settled(s, i == len(r.steps)-1); err != nil {
 			return err
 		}
 	}
 	if len(r.unconfirmed) > 0 {
 		return &UnconfirmedError{What: "pruning", Objects: r.unconfirmed}
-	}
-	if r.plan.Options.WaitAtEnd && !r.plan.Options.DryRun {
-		return r.waitAtEnd(ctx)
 	}
 	return nil
 }
@@ -230,10 +268,15 @@ func (r *run) group(ctx context.Context, group []*item) error {
 	each(ctx, r.concurrency, index, func(ctx context.Context, i int) {
 		results[i] = r.object(ctx, group[i])
 	})
+	defined := r.awaitDefinitions(ctx, group, results)
 	var failed []*ObjectError
+	var waits []Awaited
 	for i, res := range results {
 		it := group[i]
 		r.done[it] = true
+		if it.waits != nil && it.hook == nil {
+			waits = append(waits, *it.waits)
+		}
 		switch {
 		case it.err != nil:
 			failed = append(failed, it.err)
@@ -248,7 +291,10 @@ func (r *run) group(ctx context.Context, group []*item) error {
 	if err := planError(failed); err != nil || r.plan.Options.DryRun {
 		return err
 	}
-	return r.awaitDefinitions(ctx, group)
+	if len(waits) > 0 {
+		return &WaitingError{Objects: waits}
+	}
+	return defined
 }
 
 // object applies one item and says what became of it; its error is in it.err.
@@ -276,6 +322,7 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 	switch it.verdict {
 	case known:
 		res.Action, res.Health, res.Message = Unchanged, it.seen.Health, it.seen.Message
+		it.health, it.message = res.Health, res.Message
 		return res
 	case skip, shared:
 		res.Action = Skipped
@@ -284,17 +331,17 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 	case refresh, create, configure:
 		r.store(ctx, it, &res)
 	}
-	if it.err != nil {
+	if it.err != nil || it.waits != nil {
 		return res
 	}
 	if res.Live == nil {
 		res.Live = it.live
 	}
 	if res.Live != nil {
-		h, msg := r.health(r.plan.Owner.Dialect, res.Live)
-		res.Health = h
+		it.health, it.message = r.health(r.plan.Owner.Dialect, res.Live)
+		res.Health = it.health
 		if res.Message == "" {
-			res.Message = msg
+			res.Message = it.message
 		}
 	}
 	return res
@@ -312,68 +359,12 @@ func (r *run) store(ctx context.Context, it *item, res *ObjectResult) {
 		it.err = objectError("apply", it.ref, err)
 		return
 	}
+	if it.waits != nil {
+		res.Action, res.Health, res.Message = Skipped, core.Missing, "deleted, to be made anew when it is gone"
+		return
+	}
 	r.answered(live)
 	it.live, res.Live = live, live
-}
-
-// settleStep waits for what was applied where something follows that must
-// wait.
-func (r *run) settleStep(ctx context.Context, s *step, last bool) error {
-	if r.plan.Options.DryRun || last {
-		return nil
-	}
-	var list []awaited
-	for _, it := range s.items {
-		if it.hook == nil && it.live != nil && it.verdict != skip && it.verdict != shared && (s.ready || r.plan.Options.WaitBetweenWaves) {
-			list = append(list, awaitedOf(it.live))
-		}
-	}
-	return r.wait(ctx, list)
-}
-
-// wait waits for objects to be healthy and notes what they became.
-func (r *run) wait(ctx context.Context, list []awaited) error {
-	states, err := r.awaitHealthy(ctx, r.plan, list)
-	for _, s := range states {
-		for i := range r.results {
-			if res := &r.results[i]; res.Ref == s.ref && res.Action != Failed && res.Hook == "" {
-				res.Health, res.Message = s.health, s.message
-			}
-		}
-	}
-	var object *ObjectError
-	if errors.As(err, &object) {
-		return &PlanError{Objects: []*ObjectError{object}, Applied: true}
-	}
-	return err
-}
-
-// waitAtEnd waits for all that was applied, or for what is named instead.
-func (r *run) waitAtEnd(ctx context.Context) error {
-	var list []awaited
-	if checks := r.plan.Options.HealthChecks; len(checks) > 0 {
-		for _, ref := range checks {
-			list = append(list, awaited{ref: ref})
-		}
-		return r.wait(ctx, list)
-	}
-	for _, res := range r.results {
-		switch {
-		case res.Hook != "" || res.Action == Skipped || res.Action == Failed || res.Action == Pruned || res.Action == PruneSkipped:
-		case r.self(res.Ref):
-			// A delivery that applies itself would wait for itself.
-		case res.Live != nil:
-			list = append(list, awaitedOf(res.Live))
-		case res.Health != core.Healthy: // known, and not healthy when last seen
-			list = append(list, awaited{ref: res.Ref, labelled: true})
-		}
-	}
-	return r.wait(ctx, list)
-}
-
-func (r *run) self(ref core.ObjectRef) bool {
-	o := r.plan.Owner
-	return ref.Kind == o.Kind && ref.Name == o.Name && ref.Namespace == o.Namespace && ref.Group == string(o.Dialect)
 }
 
 // skipRest says of what was not reached that it was not.

@@ -2,15 +2,14 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/kube"
 )
 
@@ -20,50 +19,59 @@ import (
 const definitionTimeout = 30 * time.Second
 
 // awaitDefinitions waits until the kinds that were just defined are served, so
-// that their objects can follow.
-func (c *Cluster) awaitDefinitions(ctx context.Context, items []*item) error {
-	var list []awaited
-	var gvks []schema.GroupVersionKind
-	for _, it := range items {
-		if !isDefinition(it.obj) || it.live == nil || it.verdict != create && it.verdict != configure {
+// that their objects can follow. It is the one wait that holds its caller:
+// what it waits for the API server does by itself, and at once.
+func (r *run) awaitDefinitions(ctx context.Context, items []*item, results []ObjectResult) error {
+	for i, it := range items {
+		if !isDefinition(it.obj) || it.live == nil || it.err != nil || it.waits != nil || r.plan.Options.DryRun ||
+			it.verdict != create && it.verdict != configure {
 			continue
 		}
-		list = append(list, awaitedOf(it.live))
-		gvks = append(gvks, servedKind(it.obj))
+		if err := r.awaitServed(ctx, it); err != nil {
+			return err
+		}
+		it.health, it.message = r.health(r.plan.Owner.Dialect, it.live)
+		results[i].Live, results[i].Health, results[i].Message = it.live, it.health, it.message
 	}
-	if len(list) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, definitionTimeout, errWaited)
+	return nil
+}
+
+func (c *Cluster) awaitServed(ctx context.Context, it *item) error {
+	bounded, cancel := context.WithTimeout(ctx, definitionTimeout)
 	defer cancel()
-	established := *c
-	established.health = func(_ core.Dialect, o *unstructured.Unstructured) (core.Health, string) {
-		conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
-		for _, cond := range conditions {
-			if m, ok := cond.(map[string]any); ok && m["type"] == "Established" && m["status"] == "True" {
-				return core.Healthy, ""
-			}
-		}
-		return core.Progressing, ""
+	err := c.awaitEstablished(bounded, it)
+	if err == nil {
+		err = c.awaitDiscovery(bounded, servedKind(it.obj))
 	}
-	err := established.await(ctx, "", list, nil, func(states []state) bool {
-		for _, s := range states {
-			if s.health != core.Healthy {
-				return false
-			}
-		}
-		return true
-	})
-	for i := 0; err == nil && i < len(gvks); i++ {
-		err = c.awaitDiscovery(ctx, gvks[i])
-	}
-	if errors.Is(err, errWaited) || errors.Is(err, context.DeadlineExceeded) {
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
 		return &PlanError{Applied: true, Objects: []*ObjectError{{
-			Ref: list[0].ref, Op: "wait for", Reason: Timeout,
+			Ref: it.ref, Op: "wait for", Reason: Timeout,
 			Err: fmt.Errorf("the kind is not served after %s", definitionTimeout),
 		}}}
 	}
 	return err
+}
+
+// awaitEstablished asks for the definition until it says that it is served.
+func (c *Cluster) awaitEstablished(ctx context.Context, it *item) error {
+	if established(it.live) {
+		return nil
+	}
+	return wait.PollUntilContextCancel(ctx, 20*time.Millisecond, false, func(ctx context.Context) (bool, error) {
+		live, err := c.get(ctx, it.ref)
+		if live != nil {
+			it.live = live
+		}
+		return live != nil && established(live), err
+	})
+}
+
+func established(crd *unstructured.Unstructured) bool {
+	conditions, _, _ := unstructured.NestedSlice(crd.Object, "status", "conditions")
+	return slices.ContainsFunc(conditions, func(c any) bool {
+		m, ok := c.(map[string]any)
+		return ok && m["type"] == "Established" && m["status"] == "True"
+	})
 }
 
 // awaitDiscovery asks for the kind until it is listed. There is nothing to

@@ -3,10 +3,9 @@ package deploy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/core"
 )
@@ -98,7 +97,7 @@ func (r *run) waves(ctx context.Context, d Deletion, list []*extra) error {
 		if err := r.kinds(ctx, wave); err != nil {
 			return err
 		}
-		if err := r.gone(ctx, d.Wait, wave); err != nil {
+		if err := r.gone(d, wave); err != nil {
 			return err
 		}
 	}
@@ -120,31 +119,24 @@ func (r *run) kinds(ctx context.Context, wave []*extra) error {
 	return errors.Join(failed...)
 }
 
-// gone waits for what was deleted to be gone.
-func (r *run) gone(ctx context.Context, limit time.Duration, wave []*extra) error {
-	var objs []*unstructured.Unstructured
-	for _, x := range wave {
-		if x.live != nil && x.keep == "" && x.err == nil {
-			objs = append(objs, x.live)
-		}
-	}
-	if limit <= 0 || len(objs) == 0 {
+// gone waits for what was deleted to be gone: for all of a wave that was there
+// when it was looked at. That it is gone is an event.
+func (r *run) gone(d Deletion, wave []*extra) error {
+	if !d.Wait {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errWaited)
-	defer cancel()
-	err := r.awaitGone(ctx, objs)
-	if errors.Is(err, errWaited) {
-		// It is still ours to see gone.
-		for _, o := range objs {
-			r.keep(refOf(o))
+	var waits []Awaited
+	for _, x := range wave {
+		if x.live == nil || x.keep != "" || x.err != nil {
+			continue
 		}
-		return &PlanError{Applied: true, Objects: []*ObjectError{{
-			Ref: refOf(objs[0]), Op: "wait for the deletion of", Reason: Timeout,
-			Err: errors.New("not all objects of its wave were gone within " + limit.String()),
-		}}}
+		r.keep(x.ref) // it is still ours to see gone
+		waits = append(waits, Awaited{Ref: x.ref, Until: UntilGone, Health: core.Progressing, Message: fmt.Sprint("finalizers: ", x.live.GetFinalizers())})
 	}
-	return err
+	if len(waits) > 0 {
+		return &WaitingError{Objects: waits}
+	}
+	return nil
 }
 
 // deletionHooks returns the hooks to run before and after, and those of syncs,
@@ -184,7 +176,7 @@ func (r *run) deletionHooks(d Deletion) (before, after, leftovers []*item, err e
 	return before, after, leftovers, nil
 }
 
-// hooks runs hooks one after the other; one that fails ends it.
+// hooks runs hooks one after the other; one that fails or waits ends it.
 func (r *run) hooks(ctx context.Context, items []*item) error {
 	for _, it := range items {
 		res := r.runHook(ctx, it, ObjectResult{Ref: it.ref, Hook: string(it.phase), Wave: it.settings.wave})
@@ -194,6 +186,9 @@ func (r *run) hooks(ctx context.Context, items []*item) error {
 			return planError([]*ObjectError{it.err})
 		}
 		r.report(res)
+		if it.waits != nil {
+			return &WaitingError{Objects: []Awaited{*it.waits}}
+		}
 	}
 	return nil
 }

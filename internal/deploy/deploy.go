@@ -30,13 +30,18 @@ type Deployer interface {
 	// that the plan no longer has, whether the cluster has it so. It writes
 	// nothing. Where one comparison fails the result says so for that object.
 	Compare(ctx context.Context, p Plan) (*Comparison, error)
-	// Apply makes the cluster so. The outcome is never nil and says what was
-	// done up to the error, object by object; its inventory is what must be
-	// kept, whether or not there was an error.
+	// Apply makes the cluster so, as far as it can without waiting: where
+	// something has to become healthy, done or gone first, the error is a
+	// *WaitingError. The outcome is never nil and says what was done up to the
+	// error, object by object; its inventory is what must be kept, whether or
+	// not there was an error.
 	Apply(ctx context.Context, p Plan) (*Outcome, error)
 	// Delete removes what is in the inventory and is still the owner's, in
-	// reverse order.
+	// reverse order. It waits as Apply does.
 	Delete(ctx context.Context, d Deletion) (*Outcome, error)
+	// Stop deletes the hooks that the log has as begun and that are not done,
+	// because their operation ends before they are.
+	Stop(ctx context.Context, owner core.Owner, log *HookLog) error
 }
 
 // Plan is what is wanted of a cluster.
@@ -55,8 +60,12 @@ type Plan struct {
 	Known func(core.ObjectRef) (mark.Seen, bool)
 	// Revision names what is applied, for the names of generated hooks.
 	Revision string
-	// Hooks, if set, is how a resumed apply knows which hooks have run.
+	// Hooks is how a resumed apply knows which hooks have run.
 	Hooks *HookLog
+	// Resumed says that an apply of this very plan has come to wait before, so
+	// that the plan is known to be sound. Objects are looked at when it is their
+	// turn: what is known to be as it was applied costs no API call.
+	Resumed bool
 	// Progress, if set, is called from Apply's goroutine for each object done.
 	Progress func(ObjectResult)
 	// Superseded, if set, is asked at each safe point; true ends the apply
@@ -88,12 +97,8 @@ type Options struct {
 	FailOnSharedResource        bool
 	RespectIgnoreDifferences    bool
 	IgnoreDifferences           []IgnoreDifference
-	// Wait holds each wave until it is healthy; Argo CD's way is true between
-	// waves, Flux's is at the end. WaitTimeout bounds it; 0 is no bound.
-	WaitBetweenWaves, WaitAtEnd bool
-	WaitTimeout                 time.Duration
-	// HealthChecks are what to wait for in place of all objects.
-	HealthChecks []core.ObjectRef
+	// WaitBetweenWaves holds the next wave until this one is healthy.
+	WaitBetweenWaves bool
 	// Confirmed says that somebody has approved the prunes and deletions that
 	// wait for it (Prune=confirm, Delete=confirm).
 	Confirmed bool
@@ -216,6 +221,6 @@ type Deletion struct {
 	// Confirmed. Where a confirmation is missing nothing is deleted, no hook is
 	// run, and the error is an *UnconfirmedError.
 	Options Options
-	// Wait until the objects are gone; 0 does not wait.
-	Wait time.Duration
+	// Wait until the objects of each wave are gone.
+	Wait bool
 }

@@ -1,10 +1,16 @@
 package deploy_test
 
 import (
+	"context"
+	"errors"
 	"flag"
+	"fmt"
+	"maps"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,6 +41,8 @@ type bench struct {
 	client    *kube.Client
 	deployer  *deploy.Cluster
 	namespace string
+	// operations counts those that were begun.
+	operations int
 }
 
 func newBench(t *testing.T) *bench {
@@ -65,11 +73,94 @@ func (b *bench) plan(owner core.Owner, manifests string) deploy.Plan {
 
 func (b *bench) apply(p deploy.Plan) *deploy.Outcome {
 	b.Helper()
-	out, err := b.deployer.Apply(b.Context(), p)
+	out, err := b.finish(p)
 	if err != nil {
 		b.Fatalf("apply: %v", err)
 	}
 	return out
+}
+
+// finish applies a plan to its end: where it waits it is resumed, as a
+// controller does.
+func (b *bench) finish(p deploy.Plan) (*deploy.Outcome, error) {
+	b.Helper()
+	if p.Hooks == nil {
+		b.operations++
+		p.Hooks = &deploy.HookLog{Operation: fmt.Sprint(b.operations), Started: time.Now()}
+	}
+	keep(p.Hooks)
+	var before []deploy.ObjectResult
+	return b.resumed(func() (*deploy.Outcome, error) {
+		out, err := b.deployer.Apply(b.Context(), p)
+		out.After(before)
+		before, p.Inventory, p.Resumed = out.Results, out.Inventory, true
+		p.Hooks.Failure = begun(p.Hooks, out, err)
+		return out, err
+	})
+}
+
+// delete does so with a deletion.
+func (b *bench) delete(d deploy.Deletion) (*deploy.Outcome, error) {
+	b.Helper()
+	if d.Log == nil {
+		d.Log = &deploy.HookLog{Operation: "delete"}
+	}
+	keep(d.Log)
+	var before []deploy.ObjectResult
+	return b.resumed(func() (*deploy.Outcome, error) {
+		out, err := b.deployer.Delete(b.Context(), d)
+		out.After(before)
+		before, d.Inventory = out.Results, out.Inventory
+		begun(d.Log, out, err)
+		return out, err
+	})
+}
+
+// resumed calls f until it waits no more.
+func (b *bench) resumed(f func() (*deploy.Outcome, error)) (*deploy.Outcome, error) {
+	b.Helper()
+	for end := time.Now().Add(waitLimit); ; time.Sleep(20 * time.Millisecond) {
+		out, err := f()
+		var waiting *deploy.WaitingError
+		if !errors.As(err, &waiting) {
+			return out, err
+		}
+		if time.Now().After(end) {
+			b.Fatalf("it still is %v", err)
+		}
+	}
+}
+
+// keep has the log keep what it is told.
+func keep(l *deploy.HookLog) {
+	var mu sync.Mutex
+	done, note := map[deploy.HookRun]error{}, l.Note
+	maps.Copy(done, l.Done)
+	l.Done, l.Begun = done, map[deploy.HookRun]bool{}
+	l.Note = func(ctx context.Context, r deploy.HookRun, failure error) error {
+		mu.Lock()
+		defer mu.Unlock()
+		done[r] = failure
+		if note == nil {
+			return nil
+		}
+		return note(ctx, r, failure)
+	}
+}
+
+// begun notes the hooks that run, and returns why the operation has failed
+// already.
+func begun(l *deploy.HookLog, out *deploy.Outcome, err error) error {
+	for _, r := range out.Results {
+		if r.Hook != "" && r.Action == deploy.Created {
+			l.Begun[deploy.HookRun{Ref: r.Ref.Key(), Phase: r.Hook}] = true
+		}
+	}
+	var waiting *deploy.WaitingError
+	if errors.As(err, &waiting) {
+		return waiting.Failure
+	}
+	return nil
 }
 
 // live returns an object of the bench's namespace, or nil.

@@ -11,6 +11,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
@@ -71,13 +72,13 @@ func TestPruneSettings(t *testing.T) {
 	p.Options.Prune = true
 	all := p.Objects
 	p.Objects = nil
-	_, err := b.deployer.Apply(t.Context(), p)
+	_, err := b.finish(p)
 	var empty *deploy.EmptyPlanError
 	if !errors.As(err, &empty) {
 		t.Fatalf("an empty plan: %v", err)
 	}
 	p.Objects = all[4:]
-	out, err = b.deployer.Apply(t.Context(), p)
+	out, err = b.finish(p)
 	var waiting *deploy.UnconfirmedError
 	if !errors.As(err, &waiting) || len(waiting.Objects) != 1 || waiting.Objects[0].Name != "asked" {
 		t.Errorf("what is not confirmed: %v", err)
@@ -114,26 +115,37 @@ func TestWaitBetweenWaves(t *testing.T) {
 	if out.Results[0].Health != core.Healthy {
 		t.Errorf("the Deployment is %s", out.Results[0].Health)
 	}
+	expect(t, "the whole of it", actions(out), "created Deployment web", "created ConfigMap after")
 }
 
-func TestWaitAtEnd(t *testing.T) {
+// TestWaiting: an apply returns where it has to wait, tells for what, and says
+// nothing of what it has not come to; resumed, it writes nothing again and is
+// where it was. Something newer ends it.
+func TestWaiting(t *testing.T) {
 	b := newBench(t)
-	p := b.plan(kustomization("k"), web)
-	p.Options.WaitAtEnd = true
-	if out := b.apply(p); out.Health != core.Healthy {
-		t.Errorf("it is %s", out.Health)
+	p := b.plan(application("a"), strings.Join([]string{wave("m", -1, ""), stuck("never", ""), wave("after", 1, "")}, "\n---\n"))
+	p.Options.WaitBetweenWaves = true
+	version := ""
+	for range 3 {
+		out, err := b.deployer.Apply(t.Context(), p)
+		var waiting *deploy.WaitingError
+		if !errors.As(err, &waiting) || len(waiting.Objects) != 1 || waiting.Objects[0].Until != deploy.UntilHealthy || waiting.Objects[0].Ref.Name != "never" {
+			t.Fatalf("error is %v", err)
+		}
+		if !p.Resumed {
+			expect(t, "begun", actions(out), "created ConfigMap m", "created Pod never")
+		}
+		if b.live("ConfigMap", "after") != nil || len(out.Inventory) != 2 {
+			t.Errorf("inventory is %v", out.Inventory)
+		}
+		p.Inventory, p.Resumed = out.Inventory, true
+		now := b.live("ConfigMap", "m").GetResourceVersion()
+		if version != "" && version != now {
+			t.Error("it was written again")
+		}
+		version = now
 	}
-	// A pod that no node takes never gets there.
-	p.Objects = objects(t, "apiVersion: v1\nkind: Pod\nmetadata: {name: never}\nspec: {nodeSelector: {no: where}, containers: [{name: c, image: i}]}")
-	p.Options.WaitTimeout = 100 * time.Millisecond
-	_, err := b.deployer.Apply(t.Context(), p)
-	var object *deploy.ObjectError
-	if !errors.As(err, &object) || object.Reason != deploy.Timeout || object.Ref.Name != "never" {
-		t.Errorf("error is %v", err)
-	}
-	p.Options.WaitTimeout = 0
-	asked := 0
-	p.Superseded = func() bool { asked++; return asked > 5 }
+	p.Superseded = func() bool { return true }
 	if _, err := b.deployer.Apply(t.Context(), p); !errors.Is(err, deploy.ErrSuperseded) {
 		t.Errorf("superseded: %v", err)
 	}
@@ -191,7 +203,7 @@ func TestFailingHook(t *testing.T) {
 	// No node takes its pod, so it runs into its deadline.
 	failing = strings.Replace(failing, "restartPolicy", "nodeSelector: {no: where}, restartPolicy", 1)
 	p := b.plan(application("a"), failing+"\n---\n"+configMap("m", "x"))
-	out, err := b.deployer.Apply(t.Context(), p)
+	out, err := b.finish(p)
 	var object *deploy.ObjectError
 	if !errors.As(err, &object) || object.Reason != deploy.Unhealthy || object.Ref.Name != "check" {
 		t.Fatalf("error is %v", err)
@@ -202,21 +214,85 @@ func TestFailingHook(t *testing.T) {
 	}
 }
 
+// stuck is a Pod that no node takes.
+func stuck(name, annotations string) string {
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + ", annotations: {" + annotations + "}}\nspec: {restartPolicy: Never, nodeSelector: {no: where}, containers: [{name: c, image: i}]}"
+}
+
+// TestSyncFailHook: after a failure its hooks run, and are waited for; an
+// apply that is resumed then does nothing else, and has the same failure.
 func TestSyncFailHook(t *testing.T) {
 	b := newBench(t)
 	p := b.plan(application("a"), strings.Join([]string{
-		job("mourn", "argocd.argoproj.io/hook: SyncFail"), wave("m", -1, ""),
-		"apiVersion: v1\nkind: Pod\nmetadata: {name: never, annotations: {argocd.argoproj.io/sync-wave: '0'}}\nspec: {nodeSelector: {no: where}, containers: [{name: c, image: i}]}",
-		wave("after", 1, ""),
+		stuck("mourn", "argocd.argoproj.io/hook: SyncFail"), wave("m", -1, ""),
+		stuck("fails", "argocd.argoproj.io/hook: Sync"), wave("after", 1, ""),
 	}, "\n---\n"))
-	p.Options.WaitBetweenWaves, p.Options.WaitTimeout = true, 300*time.Millisecond
+	p.Hooks = &deploy.HookLog{Operation: "one"}
+	keep(p.Hooks)
 	out, err := b.deployer.Apply(t.Context(), p)
-	if err == nil {
-		t.Fatal("it succeeded")
+	var waiting *deploy.WaitingError
+	if !errors.As(err, &waiting) || waiting.Objects[0].Until != deploy.UntilDone || waiting.Failure != nil {
+		t.Fatalf("error is %v", err)
 	}
-	got := actions(out)
-	if !slices.Contains(got, "skipped ConfigMap after") || b.live("Job", "mourn") == nil {
-		t.Errorf("results are %v", got)
+	p.Inventory, p.Resumed, p.Hooks.Failure = out.Inventory, true, begun(p.Hooks, out, err)
+	b.end("fails", "Failed")
+	out, err = b.deployer.Apply(t.Context(), p)
+	if !errors.As(err, &waiting) || waiting.Failure == nil || waiting.Objects[0].Ref.Name != "mourn" {
+		t.Fatalf("error is %v", err)
+	}
+	failure := waiting.Failure.Error()
+	p.Hooks.Failure = begun(p.Hooks, out, err)
+	b.end("mourn", "Succeeded")
+	out, err = b.deployer.Apply(t.Context(), p)
+	if err == nil || err.Error() != failure || b.live("ConfigMap", "after") != nil {
+		t.Errorf("the end of it: %v, not %s", err, failure)
+	}
+	expect(t, "resumed after the failure", actions(out), "created Pod mourn")
+}
+
+// TestStop deletes the hooks that run, and no others.
+func TestStop(t *testing.T) {
+	b := newBench(t)
+	owner := application("a")
+	p := b.plan(owner, stuck("runs", "argocd.argoproj.io/hook: PreSync"))
+	p.Hooks = &deploy.HookLog{Operation: "one"}
+	keep(p.Hooks)
+	out, err := b.deployer.Apply(t.Context(), p)
+	begun(p.Hooks, out, err)
+	if b.live("Pod", "runs") == nil || len(p.Hooks.Begun) != 1 {
+		t.Fatalf("before: %v", err)
+	}
+	other := *p.Hooks
+	other.Operation = "other"
+	if err := b.deployer.Stop(t.Context(), owner, &other); err != nil || b.live("Pod", "runs").GetDeletionTimestamp() != nil {
+		t.Fatalf("another operation's: %v", err)
+	}
+	if err := b.deployer.Stop(t.Context(), owner, p.Hooks); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the hook's end", func() error {
+		if b.live("Pod", "runs") != nil {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	// What somebody has deleted has failed, and is not made again.
+	var object *deploy.ObjectError
+	p.Resumed = true
+	if _, err := b.deployer.Apply(t.Context(), p); !errors.As(err, &object) || object.Reason != deploy.Unhealthy || b.live("Pod", "runs") != nil {
+		t.Errorf("resumed: %v", err)
+	}
+}
+
+// end gives a Pod that no node has a phase, as a node does.
+func (b *bench) end(name, phase string) {
+	b.Helper()
+	res, err := b.client.For(core.ObjectRef{Version: "v1", Kind: "Pod", Namespace: b.namespace, Name: name})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := res.Patch(b.Context(), name, types.MergePatchType, []byte(`{"status": {"phase": "`+phase+`"}}`), metav1.PatchOptions{}, "status"); err != nil {
+		b.Fatal(err)
 	}
 }
 
@@ -231,7 +307,7 @@ func TestDelete(t *testing.T) {
 	if len(out.Inventory) != 4 || b.live("Job", "last-words") != nil {
 		t.Fatalf("applied %v", actions(out))
 	}
-	gone, err := b.deployer.Delete(t.Context(), deploy.Deletion{Owner: owner, Inventory: out.Inventory, Hooks: objects(t, hooks), Options: deploy.Options{Namespace: b.namespace}, Wait: waitLimit})
+	gone, err := b.delete(deploy.Deletion{Owner: owner, Inventory: out.Inventory, Hooks: objects(t, hooks), Options: deploy.Options{Namespace: b.namespace}, Wait: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +330,7 @@ func TestHookLog(t *testing.T) {
 		t.Error("the same operation has made its hook twice")
 	}
 	var noted []deploy.HookRun
-	p.Hooks = &deploy.HookLog{Operation: "second", Note: func(_ context.Context, r deploy.HookRun) error {
+	p.Hooks = &deploy.HookLog{Operation: "second", Note: func(_ context.Context, r deploy.HookRun, _ error) error {
 		noted = append(noted, r)
 		return nil
 	}}
@@ -265,7 +341,7 @@ func TestHookLog(t *testing.T) {
 	if len(noted) != 1 || noted[0].Ref.Name != "once" || noted[0].Phase != "PreSync" {
 		t.Fatalf("noted %v", noted)
 	}
-	p.Hooks = &deploy.HookLog{Operation: "third", Done: map[deploy.HookRun]bool{noted[0]: true}}
+	p.Hooks = &deploy.HookLog{Operation: "third", Done: map[deploy.HookRun]error{noted[0]: nil}}
 	made = b.live("Job", "once").GetUID()
 	b.apply(p)
 	if got := b.live("Job", "once").GetUID(); got != made {
@@ -277,14 +353,16 @@ func TestDeleteWaitsForFinalizers(t *testing.T) {
 	b := newBench(t)
 	owner := kustomization("k")
 	out := b.apply(b.plan(owner, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, finalizers: [example.com/hold]}"))
-	d := deploy.Deletion{Owner: owner, Inventory: out.Inventory, Wait: 100 * time.Millisecond}
-	held, err := b.deployer.Delete(t.Context(), d)
-	var object *deploy.ObjectError
-	if !errors.As(err, &object) || object.Reason != deploy.Timeout || len(held.Inventory) != 1 {
-		t.Errorf("error is %v, inventory %v", err, held.Inventory)
+	d := deploy.Deletion{Owner: owner, Inventory: out.Inventory, Wait: true}
+	for range 2 {
+		held, err := b.deployer.Delete(t.Context(), d)
+		var waiting *deploy.WaitingError
+		if !errors.As(err, &waiting) || waiting.Objects[0].Until != deploy.UntilGone || len(held.Inventory) != 1 {
+			t.Fatalf("error is %v, inventory %v", err, held.Inventory)
+		}
 	}
 	b.edit("ConfigMap", "m", func(o *unstructured.Unstructured) { o.SetFinalizers(nil) })
-	if out, err := b.deployer.Delete(t.Context(), d); err != nil || len(out.Inventory) != 0 {
+	if out, err := b.delete(d); err != nil || len(out.Inventory) != 0 {
 		t.Errorf("error is %v, inventory %v", err, out.Inventory)
 	}
 }

@@ -34,6 +34,11 @@ type item struct {
 	note    string                     // for people, of a skip
 	lacks   error                      // where verdict is undecided: what the API server missed
 	err     *ObjectError
+
+	// What its turn has come to: how healthy it is, and for what it waits.
+	health  core.Health
+	message string
+	waits   *Awaited
 }
 
 // verdict is what is to be done with an item.

@@ -54,7 +54,7 @@ spec:
 			if after.GetUID() == before || field(after, "spec", "selector", "matchLabels", "app") != "two" {
 				t.Errorf("it was not recreated: %s", field(after, "spec", "selector"))
 			}
-			if _, err := b.deployer.Delete(t.Context(), deploy.Deletion{Owner: c.owner, Propagation: "background", Wait: waitLimit, Inventory: []core.ObjectRef{ref(after)}}); err != nil {
+			if _, err := b.delete(deploy.Deletion{Owner: c.owner, Propagation: "background", Wait: true, Inventory: []core.ObjectRef{ref(after)}}); err != nil {
 				t.Fatal(err)
 			}
 		})

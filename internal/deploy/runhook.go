@@ -9,69 +9,72 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/kube"
 )
 
-// runHook makes the hook's object anew, waits until it is done, and deletes it
-// where its policies say so. A hook whose kind cannot be done (a ConfigMap) is
-// done once it is there.
+// runHook makes the hook's object anew, and, when it is done, deletes it where
+// its policies say so. Until then the item waits. A hook whose kind cannot be
+// done (a ConfigMap) is done once it is there.
 func (r *run) runHook(ctx context.Context, it *item, res ObjectResult) ObjectResult {
 	if r.plan.Options.DryRun {
 		res.Action, res.Health = Created, core.Missing
 		return res
 	}
-	if r.plan.Hooks.ran(it) {
+	if ran, failure := r.plan.Hooks.ran(it); ran {
 		res.Action, res.Health, res.Message = Unchanged, core.Healthy, "it ran before this operation was resumed"
+		if failure != nil {
+			it.err = &ObjectError{Ref: it.ref, Op: "run hook", Reason: Unhealthy, Err: failure}
+		}
 		return res
 	}
 	live, err := r.startHook(ctx, it)
-	if err != nil {
+	switch {
+	case err != nil:
 		it.err = objectError("run hook", it.ref, err)
 		return res
+	case it.waits != nil:
+		res.Action, res.Health, res.Message = Skipped, core.Missing, "waiting for what is left of the last time to go"
+		return res
 	}
-	waited := awaitedOf(live)
-	waited.goneFails = true
-	states, err := r.awaitHealthy(ctx, r.plan, []awaited{waited})
-	res.Action, res.Live, res.Health = Created, live, core.Healthy
-	if len(states) == 1 {
-		res.Health, res.Message = states[0].health, states[0].message
+	res.Action, res.Live = Created, live
+	it.health, it.message = core.Healthy, "done and deleted"
+	if live != nil {
+		it.health, it.message = r.health(r.plan.Owner.Dialect, live)
 	}
-	if err != nil {
-		it.err = objectError("run hook", it.ref, err)
-		it.err.Op = "run hook"
-	}
-	if err == nil {
-		// Before its object may go, which says so too.
-		if err := r.plan.Hooks.note(ctx, it); err != nil {
-			it.err = objectError("note the end of hook", it.ref, err)
-			return res
-		}
-	}
-	if done := r.endHook(ctx, it, live, err); done != nil && it.err == nil {
-		it.err = objectError("delete hook", it.ref, done)
+	res.Health, res.Message = it.health, it.message
+	switch it.health {
+	case core.Healthy, core.Degraded:
+		r.endHook(ctx, it, live)
+	default:
+		it.await(UntilDone, it.health, it.message)
 	}
 	return res
 }
 
-// startHook deletes what is left of the last time and makes the object. What
-// this very operation has made, in a process that died since, goes on.
+// startHook deletes what is left of the last time and makes the object, when
+// that is gone. What this very operation has made before goes on; nil is what
+// it made, and what is done and has deleted itself.
 func (r *run) startHook(ctx context.Context, it *item) (*unstructured.Unstructured, error) {
 	old, err := r.get(ctx, it.ref)
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && r.goesOn(it, old) {
+	switch {
+	case old == nil && r.plan.Hooks.begun(it):
+		if vanishes(it.obj) {
+			return nil, nil
+		}
+		return nil, &ObjectError{Ref: it.ref, Op: "run hook", Reason: Unhealthy, Err: errors.New("was deleted before it was done")}
+	case old != nil && r.goesOn(it, old):
 		return old, nil
-	}
-	r.plan.Hooks.sign(it.obj)
-	if old != nil && it.hook.deletes(beforeHookCreation) {
+	case old != nil && (old.GetDeletionTimestamp() != nil || r.plan.Hooks.told(old) || it.hook.deletes(beforeHookCreation)):
 		if err := r.remove(ctx, old, propagation(core.ArgoCD, "")); err != nil {
 			return nil, err
 		}
-		if err := r.awaitGone(ctx, []*unstructured.Unstructured{old}); err != nil {
-			return nil, err
-		}
-		old = nil
+		it.await(UntilCleared, core.Progressing, fmt.Sprint("finalizers: ", old.GetFinalizers()))
+		return nil, nil
 	}
+	r.plan.Hooks.sign(it.obj)
 	it.live = old
 	return r.makeHook(ctx, it)
 }
@@ -87,41 +90,66 @@ func (r *run) makeHook(ctx context.Context, it *item) (*unstructured.Unstructure
 
 // goesOn says whether the object was made by this operation, so that it is
 // waited for and not made again. A deletion has no operation that fails and
-// another that is begun: there a hook that has failed is run again.
+// another that is begun: there a hook whose failure was told is run again.
 func (r *run) goesOn(it *item, old *unstructured.Unstructured) bool {
-	if !r.plan.Hooks.signed(old) || old.GetDeletionTimestamp() != nil {
-		return false
-	}
-	if it.phase != phasePreDelete && it.phase != phasePostDelete {
-		return true
-	}
-	h, _ := r.health(r.plan.Owner.Dialect, old)
-	return h != core.Degraded
+	return r.plan.Hooks.signed(old) && old.GetDeletionTimestamp() == nil && !r.plan.Hooks.told(old)
 }
 
-func (r *run) endHook(ctx context.Context, it *item, live *unstructured.Unstructured, err error) error {
-	if err == nil && (!it.hook.deletes(hookSucceeded) || it.phase == phasePreDelete) {
-		// What ran before a deletion goes when that is through.
-		return nil
+// endHook notes how a hook has ended, and deletes its object where its
+// policies say so. The item has the hook's failure then.
+func (r *run) endHook(ctx context.Context, it *item, live *unstructured.Unstructured) {
+	remove := it.hook.deletes(hookSucceeded) && it.phase != phasePreDelete // what ran before a deletion goes when that is through
+	if it.health == core.Degraded {
+		it.err = unhealthy("run hook", it)
+		remove = it.hook.deletes(hookFailed)
 	}
-	var failed *ObjectError
-	if err != nil && (!errors.As(err, &failed) || !it.hook.deletes(hookFailed)) {
-		return nil
+	if it.err == nil || remove {
+		// Before its object may go, which says so too.
+		var failure error
+		if it.err != nil {
+			failure = it.err.Err
+		}
+		if err := r.plan.Hooks.note(ctx, it, failure); err != nil {
+			it.err = objectError("note the end of hook", it.ref, err)
+			return
+		}
 	}
-	if err := r.remove(ctx, live, propagation(core.ArgoCD, "")); err != nil {
-		return fmt.Errorf("delete the finished hook: %w", err)
+	if !remove || live == nil {
+		return
 	}
-	return nil
+	if err := r.remove(ctx, live, propagation(core.ArgoCD, "")); err != nil && it.err == nil {
+		it.err = objectError("delete hook", it.ref, fmt.Errorf("delete the finished hook: %w", err))
+	}
 }
 
 // failHooks runs the SyncFail hooks. Their own failure changes nothing more:
-// it is in the results.
-func (r *run) failHooks(ctx context.Context, items []*item) {
+// it is in the results. It returns those that are waited for.
+func (r *run) failHooks(ctx context.Context, items []*item) []Awaited {
+	var waits []Awaited
 	for _, it := range items {
 		res := r.runHook(ctx, it, ObjectResult{Ref: it.ref, Hook: string(it.phase), Wave: it.settings.wave})
 		if it.err != nil {
 			res.Action, res.Err, res.Message = Failed, it.err, it.err.Error()
 		}
+		if it.waits != nil {
+			waits = append(waits, *it.waits)
+		}
 		r.report(res)
 	}
+	return waits
+}
+
+// Stop implements Deployer.
+func (c *Cluster) Stop(ctx context.Context, owner core.Owner, log *HookLog) error {
+	var failed []*ObjectError
+	for run := range log.Begun {
+		live, err := c.get(ctx, run.Ref)
+		if err == nil && live != nil && log.signed(live) && c.tracking.Tracks(owner, live) {
+			err = c.remove(ctx, live, propagation(owner.Dialect, ""))
+		}
+		if err != nil && !kube.IsMissingKind(err) {
+			failed = append(failed, objectError("stop hook", run.Ref, err))
+		}
+	}
+	return planError(failed)
 }

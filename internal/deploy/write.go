@@ -49,12 +49,12 @@ func (c *Cluster) send(ctx context.Context, it *item, a mark.Applied, dry bool) 
 }
 
 // write brings an examined item into the cluster and returns what is there
-// now. The item's verdict is create or configure.
+// now. The item's verdict is create or configure. One that can only be made
+// anew is deleted, and waits for that.
 func (c *Cluster) write(ctx context.Context, d core.Dialect, it *item) (*unstructured.Unstructured, error) {
 	if it.merged == nil { // only possible with force, on an immutable field
-		if err := c.recreate(ctx, it); err != nil {
-			return nil, err
-		}
+		it.await(UntilCleared, core.Progressing, fmt.Sprint("finalizers: ", it.live.GetFinalizers()))
+		return nil, c.remove(ctx, it.live, metav1.DeletePropagationBackground)
 	}
 	if it.live != nil && !it.settings.merge {
 		if err := c.adopt(ctx, d, it.live); err != nil {
@@ -101,21 +101,6 @@ func (c *Cluster) replaceable(ctx context.Context, it *item) error {
 	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}
-	return err
-}
-
-// recreate deletes the live object, waits until it is gone, and rehearses what
-// comes in its place.
-func (c *Cluster) recreate(ctx context.Context, it *item) error {
-	if err := c.remove(ctx, it.live, metav1.DeletePropagationBackground); err != nil {
-		return err
-	}
-	if err := c.awaitGone(ctx, []*unstructured.Unstructured{it.live}); err != nil {
-		return err
-	}
-	it.live = nil
-	merged, err := c.send(ctx, it, mark.Applied{Digest: it.digest, Owned: "0"}, true)
-	it.merged = merged
 	return err
 }
 
