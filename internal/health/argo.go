@@ -13,13 +13,13 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 )
 
-// rule is one of Argo CD's health checks. An error makes the health Unknown.
-type rule func(obj *unstructured.Unstructured) (core.Health, string, error)
+// builtin is one of Argo CD's health checks. An error makes the health Unknown.
+type builtin func(obj *unstructured.Unstructured) (core.Health, string, error)
 
-// argoRule returns Argo CD's rule for a built-in kind, or nil. The rules and
+// argoBuiltin returns Argo CD's rule for a built-in kind, or nil. The rules and
 // their words are those of gitops-engine's pkg/health and of Argo CD's
 // resource_customizations for the kinds of Kubernetes itself.
-func argoRule(gvk schema.GroupVersionKind) rule {
+func argoBuiltin(gvk schema.GroupVersionKind) builtin {
 	switch gvk.GroupKind() {
 	case schema.GroupKind{Group: "apps", Kind: "Deployment"}:
 		return deployment

@@ -2,6 +2,10 @@
 // that asks: Argo CD's for Applications, kstatus for Flux' kinds. They
 // disagree (an Ingress without a load balancer is Progressing to the one and
 // done to the other), so there is one table a dialect.
+//
+// The kinds of Kubernetes itself are Go functions. Custom kinds are rules,
+// CEL expressions in files: those of the directory rules are shipped, and New
+// takes those of a user. docs/spec/health.md describes them.
 package health
 
 import (
@@ -14,32 +18,29 @@ import (
 // It does not keep or change obj.
 type Func func(d core.Dialect, obj *unstructured.Unstructured) (core.Health, string)
 
-// Of is the health of a live object by the dialect's rules. For a kind that
-// has no rule of its own, its status tells: observedGeneration and the usual
-// conditions (Ready, Reconciling, Stalled), and without them it is Healthy.
+// Of is the health of a live object by the rules that are shipped, as
+// Table.Of.
 func Of(d core.Dialect, obj *unstructured.Unstructured) (core.Health, string) {
-	if d == core.Flux {
-		return byStatus(obj)
+	t, err := New()
+	if err != nil {
+		return core.Unknown, err.Error()
 	}
-	rule := argoRule(obj.GroupVersionKind())
-	if obj.GetDeletionTimestamp() != nil && obj.GetKind() != "CustomResourceDefinition" {
-		return core.Progressing, "Pending deletion"
-	}
-	if rule != nil {
-		h, msg, err := rule(obj)
-		if err != nil {
-			return core.Unknown, err.Error()
-		}
-		return h, msg
-	}
-	return byStatus(obj)
+	return t.Of(d, obj)
 }
 
-// order is from best to worst, as Argo CD orders them.
-var order = map[core.Health]int{
-	core.Healthy: 0, core.Suspended: 1, core.Progressing: 2,
-	core.Missing: 3, core.Degraded: 4, core.Unknown: 5,
+// healths are from best to worst, as Argo CD orders them.
+var healths = []core.Health{
+	core.Healthy, core.Suspended, core.Progressing, core.Missing, core.Degraded, core.Unknown,
 }
+
+// order is the place of a health in healths.
+var order = func() map[core.Health]int {
+	order := map[core.Health]int{}
+	for i, h := range healths {
+		order[h] = i
+	}
+	return order
+}()
 
 // Worst is the health of the whole whose parts have these; of nothing it is
 // Healthy.

@@ -1,8 +1,6 @@
 package health
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -46,7 +44,7 @@ func TestArgoCD(t *testing.T) {
 		{"a custom kind that says nothing", `{apiVersion: example.com/v1, kind: Thing}`, core.Healthy, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			health, message := Of(core.ArgoCD, object(t, []byte(c.object)))
+			health, message := Of(core.ArgoCD, parse(t, []byte(c.object)))
 			if health != c.health || c.message != "" && message != c.message {
 				t.Errorf("is %s %q, want %s %q", health, message, c.health, c.message)
 			}
@@ -66,52 +64,10 @@ func TestFlux(t *testing.T) {
 		{"a Job that failed", `{apiVersion: batch/v1, kind: Job, status: {conditions: [{type: Failed, status: "True"}]}}`, core.Degraded},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if health, message := Of(core.Flux, object(t, []byte(c.object))); health != c.health {
+			if health, message := Of(core.Flux, parse(t, []byte(c.object))); health != c.health {
 				t.Errorf("is %s %q, want %s", health, message, c.health)
 			}
 		})
-	}
-}
-
-// Argo CD's published cases for the kinds of Kubernetes itself.
-func TestCorpus(t *testing.T) {
-	root := os.Getenv("FAIRWAY_CORPUS")
-	if root == "" {
-		root = "../../../shared/corpus"
-	}
-	for _, kind := range []string{"batch/CronJob", "policy/PodDisruptionBudget", "apiextensions.k8s.io/CustomResourceDefinition"} {
-		dir := filepath.Join(root, "health", kind)
-		b, err := os.ReadFile(filepath.Join(dir, "health_test.yaml"))
-		if os.IsNotExist(err) {
-			t.Skipf("the corpus is not at %s (FAIRWAY_CORPUS)", root)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		var cases struct {
-			Tests []struct {
-				InputPath    string
-				HealthStatus struct{ Status, Message string }
-			}
-		}
-		if err := yaml.Unmarshal(b, &cases); err != nil {
-			t.Fatal(err)
-		}
-		if len(cases.Tests) == 0 {
-			t.Fatalf("no cases in %s", dir)
-		}
-		for _, c := range cases.Tests {
-			t.Run(kind+"/"+filepath.Base(c.InputPath), func(t *testing.T) {
-				b, err := os.ReadFile(filepath.Join(dir, c.InputPath))
-				if err != nil {
-					t.Fatal(err)
-				}
-				health, message := Of(core.ArgoCD, object(t, b))
-				if string(health) != c.HealthStatus.Status || message != c.HealthStatus.Message {
-					t.Errorf("is %s %q, want %s %q", health, message, c.HealthStatus.Status, c.HealthStatus.Message)
-				}
-			})
-		}
 	}
 }
 
@@ -124,7 +80,7 @@ func TestWorst(t *testing.T) {
 	}
 }
 
-func object(t *testing.T, b []byte) *unstructured.Unstructured {
+func parse(t *testing.T, b []byte) *unstructured.Unstructured {
 	t.Helper()
 	j, err := yaml.YAMLToJSON(b)
 	if err != nil {
