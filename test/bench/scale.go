@@ -432,7 +432,6 @@ func writing(line string) bool {
 // readiness knows which objects are ready, by a watch.
 type readiness struct {
 	ready atomic.Int64
-	done  chan struct{}
 }
 
 func watchReadiness(ctx context.Context, client dynamic.ResourceInterface) (*readiness, error) {
@@ -440,15 +439,19 @@ func watchReadiness(ctx context.Context, client dynamic.ResourceInterface) (*rea
 	if err != nil {
 		return nil, err
 	}
-	r := &readiness{done: make(chan struct{}, 1)}
+	r := &readiness{}
 	go func() {
-		defer w.Stop()
 		names := map[string]bool{}
-		for e := range w.ResultChan() {
-			if u, ok := e.Object.(*unstructured.Unstructured); ok && isReady(u) {
-				names[u.GetName()] = true
-				r.ready.Store(int64(len(names)))
+		for err == nil {
+			for e := range w.ResultChan() {
+				if u, ok := e.Object.(*unstructured.Unstructured); ok && isReady(u) {
+					names[u.GetName()] = true
+					r.ready.Store(int64(len(names)))
+				}
 			}
+			w.Stop()
+			// A watch can end; a new one begins with all that there is.
+			w, err = client.Watch(ctx, metav1.ListOptions{})
 		}
 	}()
 	return r, nil
