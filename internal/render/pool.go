@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,9 @@ type PoolOptions struct {
 	MemoryBytes int64
 	// MaxJobs is after how many jobs a worker is replaced; 1000.
 	MaxJobs int
+	// MaxIdle is after how long without a job a worker ends, but for the one
+	// that is kept warm; 10 s.
+	MaxIdle time.Duration
 	// Limits are the job's own.
 	Limits
 }
@@ -53,6 +57,9 @@ func (o PoolOptions) withDefaults() PoolOptions {
 	}
 	if o.MaxJobs <= 0 {
 		o.MaxJobs = 1000
+	}
+	if o.MaxIdle <= 0 {
+		o.MaxIdle = 10 * time.Second
 	}
 	o.Limits = o.Limits.withDefaults()
 	return o
@@ -89,7 +96,7 @@ type Isolation struct {
 	Seccomp bool
 }
 
-// NewPool makes a Pool. It starts workers as they are needed; Run starts them
+// NewPool makes a Pool. It starts workers as they are needed; Run starts one
 // ahead. Close ends them.
 func NewPool(opts PoolOptions) *Pool {
 	opts = opts.withDefaults()
@@ -101,23 +108,42 @@ func NewPool(opts PoolOptions) *Pool {
 	return p
 }
 
-// Run starts all workers, keeps them until ctx ends, and closes the pool.
+// Run starts a worker ahead, ends those that are idle, and closes the pool
+// when ctx ends.
 func (p *Pool) Run(ctx context.Context) error {
 	defer p.Close()
-	var started []*process
-	for range p.opts.Workers {
-		w, err := p.take(ctx)
-		if err != nil {
-			return err
+	w, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	logr.FromContextOrDiscard(ctx).Info("render workers are ready", "most", p.opts.Workers, "isolation", p.Isolation())
+	p.give(w)
+	tick := time.NewTicker(p.opts.MaxIdle / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			p.reap(time.Now().Add(-p.opts.MaxIdle))
 		}
-		started = append(started, w)
 	}
-	logr.FromContextOrDiscard(ctx).Info("render workers are ready", "workers", len(started), "isolation", p.Isolation())
-	for _, w := range started {
-		p.give(w)
+}
+
+// reap ends the workers that are idle since before then, but for the one that
+// was used last.
+func (p *Pool) reap(then time.Time) {
+	p.mu.Lock()
+	n := 0 // the longest idle come first
+	for n < len(p.idle)-1 && p.idle[n].idle.Before(then) {
+		n++
 	}
-	<-ctx.Done()
-	return nil
+	ended := slices.Clone(p.idle[:n])
+	p.idle = slices.Delete(p.idle, 0, n)
+	p.mu.Unlock()
+	for _, w := range ended {
+		w.kill()
+	}
 }
 
 // Close ends all workers. Renders that run fail.
@@ -207,6 +233,7 @@ func (p *Pool) take(ctx context.Context) (*process, error) {
 // give keeps a worker for the next job, if it is still good for one.
 func (p *Pool) give(w *process) {
 	memory, _, err := usage(w.pid())
+	w.idle = time.Now()
 	tired := w.jobs >= p.opts.MaxJobs || err == nil && memory > p.opts.MemoryBytes/2
 	p.mu.Lock()
 	if !p.closed && !tired {

@@ -31,6 +31,7 @@ type process struct {
 	pipes  []io.Closer
 	conn   *conn
 	jobs   int
+	idle   time.Time     // since when it has nothing to do
 	exited chan struct{} // closed when the process is gone
 	once   sync.Once
 }

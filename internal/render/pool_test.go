@@ -7,12 +7,17 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fairway-cd/fairway/internal/core/memtree"
 	"github.com/fairway-cd/fairway/internal/render"
+	"github.com/fairway-cd/fairway/internal/testkit"
 )
 
 // TestMain makes the test program a render worker where a pool starts it.
@@ -141,4 +146,48 @@ func BenchmarkCachedHit(b *testing.B) {
 			b.Fatal("it rendered")
 		}
 	}
+}
+
+// Of many workers that a burst needed, one stays when there is nothing to do.
+func TestPoolEndsIdleWorkers(t *testing.T) {
+	before := children(t)
+	pool := newPool(t, render.PoolOptions{Workers: 3, MaxIdle: 100 * time.Millisecond})
+	go func() { _ = pool.Run(t.Context()) }()
+	tree := memtree.New(overlayFiles())
+	var burst sync.WaitGroup
+	for range 12 {
+		burst.Go(func() {
+			if _, err := pool.Render(t.Context(), render.Request{Tree: tree, Path: "over"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	burst.Wait()
+	testkit.Eventually(t, "one worker", func() error {
+		if n := children(t) - before; n != 1 {
+			return fmt.Errorf("%d workers live, want 1", n)
+		}
+		return nil
+	})
+	if _, err := pool.Render(t.Context(), render.Request{Tree: tree, Path: "over"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// children are the processes that this one has started.
+func children(t *testing.T) int {
+	t.Helper()
+	files, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		n += len(strings.Fields(string(data)))
+	}
+	return n
 }
