@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -13,33 +12,60 @@ import (
 	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/git"
+	"github.com/fairway-cd/fairway/internal/registry"
 	"github.com/fairway-cd/fairway/internal/registry/chart"
 )
 
 var _ controller.Sources = (*sources)(nil)
 
-// sources are the trees that deliveries are read from: Git, and charts of
-// registries.
+// chartCache is how much of charts and artifacts is kept, unpacked.
+const chartCache = 64 << 20
+
+// sources are the trees that deliveries are read from: Git, and charts and
+// artifacts of registries and of Helm repositories.
 type sources struct {
 	git *git.Store
-	// own are the hosts that are our registry, and how it is read from within.
-	own map[string]http.RoundTripper
+	// own are the hosts that are our registry, which is read from within.
+	own      []string
+	registry *registry.Registry
+	access   core.Access
+	cache    *chart.Cache
+	// repositories are Helm's over HTTP.
+	repositories *chart.Repositories
 }
+
+var _ controller.Packages = (*sources)(nil)
 
 // newSources reads our own repositories and images from within, and those of
 // others over the network.
 func (s *Server) newSources(st *stores) *sources {
-	// Whoever may make an Application here may deploy from every repository, so
-	// charts are read from all of them, as Git is.
-	reader := st.registry.Reader(func(core.Name) bool { return true })
-	own := map[string]http.RoundTripper{}
+	var own []string
 	for _, host := range []string{"localhost", "127.0.0.1"} {
-		own[net.JoinHostPort(host, strconv.Itoa(s.inst.Config.Port))] = reader
+		own = append(own, net.JoinHostPort(host, strconv.Itoa(s.inst.Config.Port)))
 	}
-	for _, address := range s.inst.Config.Listen {
-		own[address] = reader
+	cache := chart.NewCache(chartCache)
+	return &sources{
+		git: st.git, own: append(own, s.inst.Config.Listen...), registry: st.registry, access: st.access, cache: cache,
+		repositories: chart.NewRepositories(chart.New(chart.Options{Cache: cache})),
 	}
-	return &sources{git: st.git, own: own}
+}
+
+// reader reads those of our own images that a namespace may read: its own, and
+// those for which its ServiceAccount default has get on images, or on
+// repositories, as for Git. So argocd and flux-system read all of them.
+func (s *sources) reader(ctx context.Context, namespace string) http.RoundTripper {
+	return s.registry.Reader(func(name core.Name) bool {
+		if name.Namespace == namespace {
+			return true
+		}
+		for _, resource := range []string{core.ResourceRepositories, core.ResourceImages} {
+			what := core.Action{Verb: "get", Group: core.Group, Resource: resource, Namespace: name.Namespace, Name: name.Name}
+			if s.access.Authorize(ctx, controller.ReaderOf(namespace), what) == nil {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // Resolve implements controller.Sources.
@@ -61,33 +87,67 @@ func (s *sources) Resolve(ctx context.Context, req controller.SourceRequest) (co
 	return s.git.Resolve(ctx, req.URL, git.Ref(req.Ref), gitAuth(req.Auth))
 }
 
-// chart opens a chart of an OCI registry. As in Argo CD, the URL is a host and
-// a path, with oci:// or without.
+// chart opens a chart of a Helm repository, or of an OCI registry: as in Argo
+// CD, the URL is then a host and a path, with oci:// or without.
 func (s *sources) chart(ctx context.Context, req controller.SourceRequest) (core.Snapshot, error) {
 	if strings.HasPrefix(req.URL, "http://") || strings.HasPrefix(req.URL, "https://") {
-		return core.Snapshot{}, &HelmRepositoryError{URL: req.URL}
+		return s.repositories.OpenChart(ctx, helmRepository(req), req.Chart, req.Ref.Revision, req.Fetch)
 	}
-	options := chart.Options{Own: s.own, Insecure: req.Auth.Insecure}
-	if req.Auth.Username != "" {
-		options.Keychain = staticKeychain{req.Auth.Username, req.Auth.Password}
+	charts, err := s.charts(ctx, req.Namespace, req.Auth)
+	if err != nil {
+		return core.Snapshot{}, err
 	}
 	ref := "oci://" + strings.TrimSuffix(strings.TrimPrefix(req.URL, "oci://"), "/") + "/" + req.Chart
 	if strings.HasPrefix(req.Ref.Revision, "sha256:") { // of a pin
-		return chart.New(options).OpenChart(ctx, ref+"@"+req.Ref.Revision, "")
+		return charts.OpenChart(ctx, ref+"@"+req.Ref.Revision, "")
 	}
-	return chart.New(options).OpenChart(ctx, ref, req.Ref.Revision)
+	return charts.OpenChart(ctx, ref, req.Ref.Revision)
 }
 
-// HelmRepositoryError refuses a Helm repository that is not a registry.
-type HelmRepositoryError struct{ URL string }
-
-func (e *HelmRepositoryError) Error() string {
-	return fmt.Sprintf("%s: Helm repositories over HTTP (index.yaml) are not supported", e.URL)
+// charts reads registries as a namespace does.
+func (s *sources) charts(ctx context.Context, namespace string, auth controller.Auth) (*chart.Charts, error) {
+	options := chart.Options{Own: map[string]http.RoundTripper{}, Insecure: auth.Insecure, Cache: s.cache}
+	reader := s.reader(ctx, namespace)
+	for _, host := range s.own {
+		options.Own[host] = reader
+	}
+	if auth.Username != "" {
+		options.Keychain = staticKeychain{auth.Username, auth.Password}
+	}
+	if len(auth.CA)+len(auth.ClientCert) > 0 {
+		var err error
+		if options.Transport, err = (chart.Repository{CA: auth.CA, Cert: auth.ClientCert, Key: auth.ClientKey}).Transport(); err != nil {
+			return nil, err
+		}
+	}
+	return chart.New(options), nil
 }
 
-// Hint says what is.
-func (e *HelmRepositoryError) Hint() string {
-	return "push the chart to a registry (helm push), and name it as oci://HOST/PATH"
+func helmRepository(req controller.SourceRequest) chart.Repository {
+	return chart.Repository{
+		URL: req.URL, Username: req.Auth.Username, Password: req.Auth.Password, PassCredentials: req.Auth.PassCredentials,
+		CA: req.Auth.CA, Cert: req.Auth.ClientCert, Key: req.Auth.ClientKey, Insecure: req.Auth.Insecure,
+	}
+}
+
+// Index implements controller.Packages.
+func (s *sources) Index(ctx context.Context, req controller.SourceRequest) (controller.PackageIndex, error) {
+	index, err := s.repositories.Index(ctx, helmRepository(req), req.Fetch)
+	if err != nil {
+		return controller.PackageIndex{}, err
+	}
+	return controller.PackageIndex{Digest: index.Digest, Size: index.Size, Charts: index.Charts()}, nil
+}
+
+// Artifact implements controller.Packages.
+func (s *sources) Artifact(ctx context.Context, req controller.ArtifactRequest) (core.Snapshot, error) {
+	charts, err := s.charts(ctx, req.Namespace, req.Auth)
+	if err != nil {
+		return core.Snapshot{}, err
+	}
+	return charts.OpenArtifact(ctx, chart.Artifact{
+		URL: req.URL, Digest: req.Digest, SemVer: req.SemVer, Filter: req.Filter, Tag: req.Tag, MediaType: req.MediaType, Copy: req.Copy,
+	})
 }
 
 // staticKeychain has one credential for every registry that it is asked about.

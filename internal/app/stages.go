@@ -14,6 +14,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/drift"
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
 )
 
@@ -24,6 +25,7 @@ type stages struct {
 	watcher  *drift.Cluster
 	sources  *sources
 	commits  *commits
+	releases *release.Cluster
 	// workers runs the render workers, which run templates too.
 	workers   func(context.Context) error
 	templates appset.Templates
@@ -45,6 +47,9 @@ func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
 		watcher: drift.New(client, drift.WithMissed(missed)),
 	}
 	out.deployer = deploy.New(client, deploy.WithAnswered(out.watcher.Observe))
+	if out.releases, err = release.New(config); err != nil {
+		return nil, err
+	}
 	out.renderer, err = s.newRenderer(out)
 	return out, err
 }
@@ -63,7 +68,7 @@ func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
 func (s *stages) forController(st *stores) controller.Stages {
 	return controller.Stages{
 		Sources: controller.Guard(s.sources, st.access), Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher,
-		Commits: s.commits, Access: st.access, Templates: s.templates,
+		Commits: s.commits, Access: st.access, Packages: s.sources, Releases: s.releases, Templates: s.templates,
 	}
 }
 

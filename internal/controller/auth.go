@@ -82,6 +82,8 @@ func argoAuth(s *corev1.Secret) Auth {
 		BearerToken: string(s.Data["bearerToken"]),
 		SSHIdentity: s.Data["sshPrivateKey"],
 		CA:          s.Data["tlsClientCertCA"],
+		ClientCert:  s.Data["tlsClientCertData"],
+		ClientKey:   s.Data["tlsClientCertKey"],
 		Insecure:    string(s.Data["insecure"]) == "true",
 	}
 }

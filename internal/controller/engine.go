@@ -67,6 +67,7 @@ type Engine struct {
 	kustoms *kustomizations
 	repos   *gitRepositories
 	sets    *applicationSets
+	helm    *helmKinds
 }
 
 // RefUpdated wakes those, and only those, whose source is the repository that
@@ -118,6 +119,7 @@ func (e *Engine) wakeDialect(ctx context.Context, d core.Dialect) {
 		e.sets.wakeAll(ctx)
 	case core.Flux:
 		e.repos.wakeAll(ctx)
+		e.helm.wakeAll(ctx)
 		e.kustoms.wakeAll(ctx)
 	}
 }

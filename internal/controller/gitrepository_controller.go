@@ -98,6 +98,7 @@ func (r *gitRepositories) store(ctx context.Context, key types.NamespacedName, a
 	}
 	r.kustoms.reads.advance(sourceDep(key), old.id(), a, changed)
 	r.kustoms.sourceChanged(key)
+	r.helm.gitChanged(key)
 }
 
 // withdraw takes the artifact from who reads it.
@@ -112,6 +113,7 @@ func (r *gitRepositories) forget(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.bySource.set(key)
 	r.kustoms.sourceChanged(key)
+	r.helm.gitChanged(key)
 }
 
 // gitRepositoryRun is one reconcile of one GitRepository.
@@ -257,6 +259,7 @@ func (g *gitRepositoryRun) fail(ctx context.Context, stalled bool, reason string
 	if _, ok := g.repos.artifact(g.key); !ok {
 		// Who reads it has nothing to go on with, and says why.
 		g.kustoms.sourceChanged(g.key)
+		g.helm.gitChanged(g.key)
 	}
 	if stalled {
 		return reconcile.Result{}, nil

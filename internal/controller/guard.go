@@ -40,6 +40,9 @@ func (g *guarded) Resolve(ctx context.Context, req SourceRequest) (core.Snapshot
 	return g.Sources.Resolve(ctx, req)
 }
 
+// ReaderOf is the user that stands for a namespace when its deliveries read.
+func ReaderOf(namespace string) core.User { return readerOf(namespace) }
+
 // readerOf is the user that stands for a namespace, as the API server knows
 // it: Kubernetes, "Service account users and groups".
 func readerOf(namespace string) core.User {

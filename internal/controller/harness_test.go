@@ -33,6 +33,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/drift"
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
 	"github.com/fairway-cd/fairway/internal/testkit"
 )
@@ -72,9 +73,15 @@ type house struct {
 }
 
 // storeSources are Sources over a git.Store, as package app has them.
-type storeSources struct{ store *git.Store }
+type storeSources struct {
+	store *git.Store
+	packages
+}
 
 func (s storeSources) Resolve(ctx context.Context, r SourceRequest) (core.Snapshot, error) {
+	if r.Chart != "" {
+		return s.chart(ctx, r)
+	}
 	return s.store.Resolve(ctx, r.URL, git.Ref(r.Ref), git.Auth{Username: r.Auth.Username, Password: r.Auth.Password})
 }
 
@@ -142,8 +149,13 @@ func startHouse(t testing.TB, dir string) *house {
 		t.Fatal(err)
 	}
 	watcher := drift.New(k)
+	releases, err := release.New(cluster.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := storeSources{store, newPackages()}
 	stages := Stages{
-		Sources: storeSources{store}, Renderer: render.NewEngine(render.Limits{}),
+		Sources: sources, Packages: sources, Releases: releases, Renderer: render.NewEngine(render.Limits{}),
 		Deployer: deploy.New(k, deploy.WithAnswered(watcher.Observe)), Watcher: watcher,
 		Commits: storeCommits{store}, Access: everyone{},
 	}

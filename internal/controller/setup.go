@@ -68,6 +68,7 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	e.others = &others{client: clientset, by: map[core.Dialect][]string{}, free: e.resumeDialect, taken: e.standBack}
 	e.apps, e.kustoms, e.repos = newApplications(e), newKustomizations(e), newGitRepositories(e)
 	e.sets = newApplicationSets(e, clientset)
+	e.helm = newHelmKinds(e)
 	if err := e.addControllers(mgr); err != nil {
 		return nil, err
 	}
@@ -114,7 +115,10 @@ func (e *Engine) addControllers(mgr manager.Manager) error {
 	if err := e.addController(mgr, "gitrepository", flux.GitRepository, e.repos, e.repos.wake); err != nil {
 		return err
 	}
-	return e.addController(mgr, "kustomization", flux.Kustomization, e.kustoms, e.kustoms.wake, e.clearPolicies(mgr))
+	if err := e.addController(mgr, "kustomization", flux.Kustomization, e.kustoms, e.kustoms.wake, e.clearPolicies(mgr)); err != nil {
+		return err
+	}
+	return e.addHelm(mgr)
 }
 
 // addController adds the controller of one kind. Its first source waits until

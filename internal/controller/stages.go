@@ -7,6 +7,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
+	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
 )
 
@@ -19,6 +20,10 @@ type Stages struct {
 	Watcher  drift.Watcher
 	Commits  Commits
 	Access   core.Access
+	// Packages and Releases are for Helm's kinds, and for OCIRepositories.
+	// Without them those are not reconciled.
+	Packages Packages
+	Releases *release.Cluster
 	// Templates run those of ApplicationSets; in this process where it is nil.
 	Templates appset.Templates
 }
@@ -71,7 +76,11 @@ type Auth struct {
 	Username, Password, BearerToken string
 	SSHIdentity, SSHKnownHosts      []byte
 	CA                              []byte
-	Insecure                        bool
+	// ClientCert and ClientKey are for TLS, in PEM.
+	ClientCert, ClientKey []byte
+	// PassCredentials lets a Helm repository's go to other hosts, too.
+	PassCredentials bool
+	Insecure        bool
 }
 
 // Empty says that there is nothing to prove with.

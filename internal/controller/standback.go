@@ -24,6 +24,7 @@ var foreign = map[string]core.Dialect{
 	"argocd-applicationset-controller": argoApplicationSets,
 	"kustomize-controller":             core.Flux,
 	"source-controller":                core.Flux,
+	"helm-controller":                  core.Flux,
 }
 
 // others watches for other controllers of our dialects. Two controllers of

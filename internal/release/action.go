@@ -17,6 +17,9 @@ import (
 // Options are how an action is done. The zero value waits for what it applies,
 // and applies on the server.
 type Options struct {
+	// Source identifies what the revision is made of: up to 48 letters, digits
+	// and "-". MadeOf has it back.
+	Source string
 	// Timeout is for each wait of the action.
 	Timeout time.Duration
 	// DisableWait waits for hooks alone, WaitForJobs for Jobs to complete too,
@@ -90,7 +93,7 @@ func (r *Release) Install(ctx context.Context, render Render, values map[string]
 	install.TakeOwnership, install.CreateNamespace, install.Replace = o.TakeOwnership, o.CreateNamespace, o.Replace
 	install.ServerSideApply = o.ServerSide != "false"
 	install.ForceConflicts = install.ServerSideApply
-	install.Labels = ours(revision)
+	install.Labels = madeOf(revision, o.Source)
 	rec, err := install.RunWithContext(context.WithoutCancel(ctx), s.stub, values)
 	return r.outcome(ctx, "install", rec, s, err)
 }
@@ -133,7 +136,7 @@ func (r *Release) Upgrade(ctx context.Context, render Render, values map[string]
 	upgrade.ServerSideApply = o.serverSide()
 	onServer := appliesOnServer(upgrade.ServerSideApply, last.ApplyMethod)
 	upgrade.ForceConflicts, upgrade.ForceReplace = onServer, o.Force && !onServer
-	upgrade.Labels = ours(last.Version + 1)
+	upgrade.Labels = madeOf(last.Version+1, o.Source)
 	rec, err := upgrade.RunWithContext(context.WithoutCancel(ctx), r.Name, s.stub, values)
 	return r.outcome(ctx, "upgrade", rec, s, err)
 }
@@ -264,6 +267,10 @@ func appliesOnServer(asked, last string) bool {
 	return asked == "true" || asked == "auto" && last == "ssa"
 }
 
-func ours(revision int) map[string]string {
-	return map[string]string{labelRevision: strconv.Itoa(revision)}
+func madeOf(revision int, source string) map[string]string {
+	label := strconv.Itoa(revision)
+	if source != "" {
+		label += "." + source
+	}
+	return map[string]string{labelRevision: label}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 
 	"helm.sh/helm/v4/pkg/action"
@@ -34,8 +35,9 @@ type Record = helm.Release
 const fieldManager = "helm"
 
 // labelRevision is on the Secret of a revision that we made; its value is the
-// revision's number. The command copies labels from one revision to the next,
-// so it is ours only where the number is its own.
+// revision's number and what it was made of ("3.SOURCE"). The command copies
+// labels from one revision to the next, so it is ours only where the number is
+// its own.
 const labelRevision = "fairway-cd.io/revision"
 
 // Cluster has the releases of one cluster. It is safe for concurrent use; a
@@ -140,8 +142,12 @@ func (r *Release) Get(revision int) (*Record, error) {
 	return record(found)
 }
 
-// Ours says that we made this revision.
-func Ours(rec *Record) bool { return rec.Labels[labelRevision] == strconv.Itoa(rec.Version) }
+// MadeOf is the Options.Source with which we made this revision; ours is false
+// for one that somebody else made.
+func MadeOf(rec *Record) (source string, ours bool) {
+	number, source, _ := strings.Cut(rec.Labels[labelRevision], ".")
+	return source, number == strconv.Itoa(rec.Version)
+}
 
 func record(r any) (*Record, error) {
 	rec, ok := r.(*Record)

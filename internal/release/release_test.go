@@ -143,7 +143,9 @@ func password(t *testing.T, ns string) string {
 	return string(s.Data["password"])
 }
 
-var short = release.Options{Timeout: 20 * time.Second, TakeOwnership: true}
+func madeOf(rec *release.Record) string { return fmt.Sprint(release.MadeOf(rec)) }
+
+var short = release.Options{Source: "src", Timeout: 20 * time.Second, TakeOwnership: true}
 
 // TestBesideHelm installs, upgrades and rolls back in turns with the real
 // command: each finds what the other has recorded.
@@ -157,8 +159,8 @@ func TestBesideHelm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rec.Version != 1 || rec.Info.Status != "deployed" || len(rec.Chart.Templates) != 3 || !release.Ours(rec) {
-		t.Errorf("the record is %d %s, %d templates, ours: %v", rec.Version, rec.Info.Status, len(rec.Chart.Templates), release.Ours(rec))
+	if rec.Version != 1 || rec.Info.Status != "deployed" || len(rec.Chart.Templates) != 3 || madeOf(rec) != "src true" {
+		t.Errorf("the record is %d %s, %d templates, made of %s", rec.Version, rec.Info.Status, len(rec.Chart.Templates), madeOf(rec))
 	}
 	if got := data(t, "beside", "web-config", "braces"); got != "{{{ .NotOurs }}" {
 		t.Errorf("braces are %q", got)
@@ -191,8 +193,8 @@ func TestBesideHelm(t *testing.T) {
 	if got := data(t, "beside", "web-config", "color"); got != "blue" {
 		t.Errorf("after helm rollback the color is %q", got)
 	}
-	if rec, err = r.Last(t.Context()); err != nil || rec.Version != 3 || release.Ours(rec) {
-		t.Fatalf("after helm rollback: %d, ours: %v, %v", rec.Version, release.Ours(rec), err)
+	if rec, err = r.Last(t.Context()); err != nil || rec.Version != 3 || strings.HasSuffix(madeOf(rec), "true") {
+		t.Fatalf("after helm rollback: %d, made of %s, %v", rec.Version, madeOf(rec), err)
 	}
 	if rec, err = r.Rollback(t.Context(), 2, short); err != nil || rec.Version != 4 || data(t, "beside", "web-config", "color") != "green" {
 		t.Fatalf("roll back to 2: %+v, %v", rec, err)

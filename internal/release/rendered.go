@@ -196,3 +196,20 @@ func documents(text string) []string {
 	}
 	return out
 }
+
+// Join puts files together: the texts of one path into one file.
+func Join(lists ...[]File) []File {
+	var out []File
+	at := map[string]int{}
+	for _, list := range lists {
+		for _, f := range list {
+			if i, ok := at[f.Path]; ok {
+				out[i].Text += "---\n" + f.Text
+				continue
+			}
+			at[f.Path] = len(out)
+			out = append(out, f)
+		}
+	}
+	return out
+}

@@ -50,7 +50,8 @@ type Request struct {
 	Plain     PlainOptions
 	Kustomize KustomizeOptions
 	Helm      HelmOptions
-	// Release, where set, is for Helm alone: the render of a release.
+	// Release, where set, makes a Helm render that of a release. What comes out
+	// of any tool is then for once, and not for a cache.
 	Release *ReleaseOptions
 
 	// Decrypt, where set, opens the encrypted files that secretGenerators and

@@ -1,12 +1,11 @@
 // Package chart opens Helm charts that are kept in registries, and in Helm
-// repositories over HTTP.
+// repositories over HTTP, and other artifacts of registries.
 package chart
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -96,11 +95,7 @@ func (c *Charts) OpenChart(ctx context.Context, ref, version string) (core.Snaps
 	if !ok {
 		return core.Snapshot{}, &InvalidError{Chart: ref, Err: errors.New("want oci://HOST/NAME")}
 	}
-	var nameOpts []name.Option
-	if c.opts.Insecure {
-		nameOpts = append(nameOpts, name.Insecure)
-	}
-	at, tag, err := c.locate(ctx, rest, version, nameOpts)
+	at, tag, err := c.locate(ctx, rest, version, insecure(c.opts.Insecure))
 	if err != nil {
 		return core.Snapshot{}, classify(ref, version, err)
 	}
@@ -193,24 +188,9 @@ func (c *Charts) fetch(ref string, image v1.Image) (map[string][]byte, error) {
 	if m.Config.MediaType != configType || at < 0 {
 		return nil, &InvalidError{Chart: ref, Err: fmt.Errorf("it is %s and no Helm chart", m.Config.MediaType)}
 	}
-	if size := m.Layers[at].Size; size > c.opts.Limits.Archive {
-		return nil, &core.TooLargeError{What: "the chart " + ref, Size: size, Limit: c.opts.Limits.Archive}
-	}
-	layer, err := image.LayerByDigest(m.Layers[at].Digest)
+	content, err := c.read("the chart "+ref, image, &m.Layers[at])
 	if err != nil {
 		return nil, err
-	}
-	archive, err := layer.Compressed() // verified: it has this digest, or reading fails
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = archive.Close() }() // opened for reading
-	content, err := io.ReadAll(io.LimitReader(archive, c.opts.Limits.Archive+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(content)) > c.opts.Limits.Archive {
-		return nil, &core.TooLargeError{What: "the chart " + ref, Size: int64(len(content)), Limit: c.opts.Limits.Archive}
 	}
 	return unpack(ref, content, c.opts.Limits)
 }

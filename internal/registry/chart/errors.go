@@ -1,6 +1,9 @@
 package chart
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // NotFoundError says that there is no such chart, or no such version of it.
 type NotFoundError struct {
@@ -10,9 +13,9 @@ type NotFoundError struct {
 
 func (e *NotFoundError) Error() string {
 	if e.Version == "" {
-		return fmt.Sprintf("chart %s: not found: %v", e.Chart, e.Err)
+		return fmt.Sprintf("%s: not found: %v", named(e.Chart), e.Err)
 	}
-	return fmt.Sprintf("chart %s, version %q: not found: %v", e.Chart, e.Version, e.Err)
+	return fmt.Sprintf("%s, version %q: not found: %v", named(e.Chart), e.Version, e.Err)
 }
 func (e *NotFoundError) Unwrap() error { return e.Err }
 
@@ -22,7 +25,7 @@ type AuthError struct {
 	Err   error
 }
 
-func (e *AuthError) Error() string { return fmt.Sprintf("chart %s: no permission: %v", e.Chart, e.Err) }
+func (e *AuthError) Error() string { return fmt.Sprintf("%s: no permission: %v", named(e.Chart), e.Err) }
 func (e *AuthError) Unwrap() error { return e.Err }
 
 // UnreachableError says that the registry could not be asked now.
@@ -32,7 +35,7 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("chart %s: cannot be fetched: %v", e.Chart, e.Err)
+	return fmt.Sprintf("%s: cannot be fetched: %v", named(e.Chart), e.Err)
 }
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
@@ -43,5 +46,13 @@ type InvalidError struct {
 	Err   error
 }
 
-func (e *InvalidError) Error() string { return fmt.Sprintf("chart %s: %v", e.Chart, e.Err) }
+func (e *InvalidError) Error() string { return fmt.Sprintf("%s: %v", named(e.Chart), e.Err) }
 func (e *InvalidError) Unwrap() error { return e.Err }
+
+// named is what a person calls it: a URL says what it is.
+func named(chart string) string {
+	if strings.Contains(chart, "://") {
+		return chart
+	}
+	return "chart " + chart
+}

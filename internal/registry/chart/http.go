@@ -50,6 +50,16 @@ func (r Repository) client() (*http.Client, error) {
 	}, nil
 }
 
+// Transport verifies, and proves who we are by certificate, as the repository
+// wants it.
+func (r Repository) Transport() (http.RoundTripper, error) {
+	client, err := r.client()
+	if err != nil {
+		return nil, &InvalidError{Chart: r.URL, Err: err}
+	}
+	return client.Transport, nil
+}
+
 // redirect follows to where no less is promised, without credentials where
 // they do not belong.
 func (r Repository) redirect(req *http.Request, via []*http.Request) error {

@@ -20,6 +20,22 @@ const maxPath = 512
 // left out. It takes what helm package writes: no links, no devices, nothing
 // outside of the directory, nothing twice.
 func unpack(chart string, archive []byte, limits Limits) (map[string][]byte, error) {
+	files, err := untar(chart, archive, limits, inside, false)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := files["Chart.yaml"]; !ok {
+		return nil, &InvalidError{Chart: chart, Err: errors.New("its archive has no Chart.yaml")}
+	}
+	return files, nil
+}
+
+// unpackAll reads an archive as it is. As in Flux, links are left out.
+func unpackAll(artifact string, archive []byte, limits Limits) (map[string][]byte, error) {
+	return untar(artifact, archive, limits, below, true)
+}
+
+func untar(chart string, archive []byte, limits Limits, place func(string) (string, bool), skipLinks bool) (map[string][]byte, error) {
 	bad := func(format string, args ...any) error {
 		return &InvalidError{Chart: chart, Err: fmt.Errorf(format, args...)}
 	}
@@ -29,7 +45,7 @@ func unpack(chart string, archive []byte, limits Limits) (map[string][]byte, err
 	}
 	// What is too much is not unpacked; headers count too.
 	content := &io.LimitedReader{R: z, N: limits.Content + 1}
-	tooLarge := &core.TooLargeError{What: "the content of the chart " + chart, Size: limits.Content + 1, Limit: limits.Content}
+	tooLarge := &core.TooLargeError{What: "the content of " + named(chart), Size: limits.Content + 1, Limit: limits.Content}
 	files := map[string][]byte{}
 	for r := tar.NewReader(content); ; {
 		h, err := r.Next()
@@ -41,22 +57,23 @@ func unpack(chart string, archive []byte, limits Limits) (map[string][]byte, err
 		case err != nil:
 			return nil, bad("its archive is broken: %w", err)
 		}
-		switch h.Typeflag {
-		case tar.TypeReg:
-		case tar.TypeDir, tar.TypeXGlobalHeader:
+		link := h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink
+		switch {
+		case h.Typeflag == tar.TypeReg:
+		case h.Typeflag == tar.TypeDir, h.Typeflag == tar.TypeXGlobalHeader, link && skipLinks:
 			continue
 		default:
 			return nil, bad("%q in its archive is neither a file nor a directory", h.Name)
 		}
-		name, ok := inside(h.Name)
+		name, ok := place(h.Name)
 		if !ok {
-			return nil, bad("%q in its archive is outside of the chart", h.Name)
+			return nil, bad("%q in its archive is outside of it", h.Name)
 		}
 		if _, twice := files[name]; twice {
 			return nil, bad("%q is in its archive twice", h.Name)
 		}
 		if len(files) >= limits.Files {
-			return nil, &core.TooLargeError{What: "the chart " + chart, Size: int64(len(files) + 1), Limit: int64(limits.Files), Unit: "files"}
+			return nil, &core.TooLargeError{What: named(chart), Size: int64(len(files) + 1), Limit: int64(limits.Files), Unit: "files"}
 		}
 		files[name], err = io.ReadAll(r)
 		if content.N <= 0 {
@@ -67,8 +84,8 @@ func unpack(chart string, archive []byte, limits Limits) (map[string][]byte, err
 	}
 }
 
-// inside is the path of an entry in the chart's directory, without that.
-func inside(name string) (string, bool) {
+// below is the path of an entry, if it is inside of the archive.
+func below(name string) (string, bool) {
 	if len(name) > maxPath || strings.ContainsAny(name, "\\\x00") || strings.HasPrefix(name, "/") {
 		return "", false
 	}
@@ -77,16 +94,22 @@ func inside(name string) (string, bool) {
 			return "", false
 		}
 	}
-	_, rest, ok := strings.Cut(path.Clean(name), "/")
+	name = path.Clean(name)
+	return name, name != "."
+}
+
+// inside is the path of an entry in the chart's directory, without that.
+func inside(name string) (string, bool) {
+	name, ok := below(name)
+	if !ok {
+		return "", false
+	}
+	_, rest, ok := strings.Cut(name, "/")
 	return rest, ok && rest != ""
 }
 
-// check holds that the files are a chart, and a tree: nothing is a file and a
-// directory.
+// check holds that the files are a tree: nothing is a file and a directory.
 func check(chart string, files map[string][]byte) error {
-	if _, ok := files["Chart.yaml"]; !ok {
-		return &InvalidError{Chart: chart, Err: errors.New("its archive has no Chart.yaml")}
-	}
 	for name := range files {
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if _, ok := files[dir]; ok {
