@@ -279,7 +279,7 @@ func (b *bench) idle(ctx context.Context) ([]row, error) {
 	after, afterCluster := treeUsage(b.pid, b.cluster), treeUsage(b.cluster)
 	line := func(name string, before, after usage) row {
 		r := summarize(name, []time.Duration{span}, after.cpu-before.cpu, 0, 0)
-		r.Note = fmt.Sprintf("%d MiB resident", after.memory>>20)
+		r.Note = after.memory().String()
 		return r
 	}
 	return []row{line("idle, ours", before, after), line("idle, embedded cluster", beforeCluster, afterCluster)}, ctx.Err()

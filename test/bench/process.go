@@ -10,8 +10,42 @@ import (
 
 // usage is what a process tree has used.
 type usage struct {
-	cpu    float64 // seconds
-	memory int64   // bytes resident
+	cpu  float64 // seconds
+	pids []int
+}
+
+// memory is what the processes of a tree hold, in bytes. resident counts the
+// pages of our program once for each process that runs it, shared (PSS) once.
+type memory struct{ resident, shared int64 }
+
+func (m memory) String() string {
+	return fmt.Sprintf("%d MiB (%d with shared pages counted again)", m.shared>>20, m.resident>>20)
+}
+
+// memory reads /proc/PID/smaps_rollup: proc(5).
+func (u usage) memory() memory {
+	var m memory
+	for _, pid := range u.pids {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			continue // it has ended
+		}
+		for line := range strings.Lines(string(data)) {
+			name, value, _ := strings.Cut(line, ":")
+			f := strings.Fields(value)
+			if len(f) == 0 {
+				continue
+			}
+			kib, _ := strconv.ParseInt(f[0], 10, 64)
+			switch name {
+			case "Rss":
+				m.resident += kib << 10
+			case "Pss":
+				m.shared += kib << 10
+			}
+		}
+	}
+	return m
 }
 
 // treeUsage adds up the process and its descendants, but not those below
@@ -42,11 +76,11 @@ func treeUsage(pid int, except ...int) usage {
 		if skip[p] {
 			return usage{}
 		}
-		total := stats[p]
+		total := usage{cpu: stats[p].cpu, pids: []int{p}}
 		for _, c := range children[p] {
 			u := sum(c)
 			total.cpu += u.cpu
-			total.memory += u.memory
+			total.pids = append(total.pids, u.pids...)
 		}
 		return total
 	}
@@ -62,7 +96,7 @@ func readStat(pid int) (parent int, u usage, ok bool) {
 	// The name, in parentheses, may hold anything; what follows does not.
 	stat := string(data)
 	f := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
-	if len(f) < 22 {
+	if len(f) < 15 {
 		return 0, u, false
 	}
 	const ticks = 100 // USER_HZ
@@ -71,8 +105,6 @@ func readStat(pid int) (parent int, u usage, ok bool) {
 		u.cpu += n / ticks
 	}
 	parent, _ = strconv.Atoi(f[1])
-	pages, _ := strconv.ParseInt(f[21], 10, 64)
-	u.memory = pages * int64(os.Getpagesize())
 	return parent, u, true
 }
 

@@ -339,7 +339,7 @@ func (f *fleet) restart(ctx context.Context) error {
 	}
 	u := treeUsage(f.pid, f.cluster)
 	r := summarize(f.label("a restart, until calm"), []time.Duration{time.Since(began) - calmFor}, u.cpu, 0, 0)
-	r.Note = fmt.Sprintf("%d MiB", u.memory>>20)
+	r.Note = u.memory().String()
 	f.rows = append(f.rows, r)
 	return nil
 }
@@ -363,7 +363,7 @@ func (f *fleet) measure(ctx context.Context, what string, do func() (time.Time, 
 	}
 	after := treeUsage(f.pid, f.cluster)
 	r := summarize(f.label(what), []time.Duration{at.Sub(began)}, after.cpu-before.cpu, 0, 0)
-	r.Note = fmt.Sprintf("%d MiB; cluster %.2f CPU s, %d writes", after.memory>>20, treeUsage(f.cluster).cpu-api.cpu, f.writes(ctx)-writes)
+	r.Note = fmt.Sprintf("%s; cluster %.2f CPU s, %d writes", after.memory(), treeUsage(f.cluster).cpu-api.cpu, f.writes(ctx)-writes)
 	f.rows = append(f.rows, r)
 	fmt.Fprintf(os.Stderr, "  %s: %.3f s, %.3f CPU s, %s\n", r.Name, r.P50, r.CPU, r.Note)
 	return nil
