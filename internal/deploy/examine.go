@@ -40,6 +40,17 @@ func (c *Cluster) examineOne(ctx context.Context, pre *prepared, it *item) error
 			return nil
 		}
 	}
+	if it.hook == nil && !it.settings.replace && len(it.ignored) == 0 {
+		// Nothing of the live object goes into what is sent, and a new one need
+		// not be asked for: the API server gives no version to what it does not
+		// keep.
+		if merged, err := c.send(ctx, it, mark.Applied{Digest: it.digest, Owned: "0"}, true); err == nil {
+			if it.merged = merged; merged.GetResourceVersion() == "" {
+				it.verdict = create
+				return nil
+			}
+		}
+	}
 	live, err := c.get(ctx, it.ref)
 	if err != nil {
 		return it.comesLater(pre, err)
@@ -59,13 +70,16 @@ func (c *Cluster) examineOne(ctx context.Context, pre *prepared, it *item) error
 		}
 	}
 	for range 3 {
-		if err := c.rehearse(ctx, pre, it); err != nil {
+		if it.merged != nil && it.live != nil {
+			it.judge(pre, mark.Ignored{})
+		} else if err := c.rehearse(ctx, pre, it); err != nil {
 			return err
 		}
 		if it.live == nil || it.merged == nil || it.merged.GetResourceVersion() == it.live.GetResourceVersion() {
 			return nil
 		}
 		// Somebody wrote between the two answers, so that they do not compare.
+		it.merged = nil
 		if it.live, err = c.get(ctx, it.ref); err != nil {
 			return err
 		}
@@ -177,6 +191,12 @@ func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
 		return it.comesLater(pre, err)
 	}
 	it.merged = merged
+	it.judge(pre, ig)
+	return nil
+}
+
+// judge compares what an apply would make of the live object with the object.
+func (it *item) judge(pre *prepared, ig mark.Ignored) {
 	switch {
 	case it.live == nil:
 		it.verdict = create
@@ -188,7 +208,6 @@ func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
 	default:
 		it.verdict = unchanged
 	}
-	return nil
 }
 
 // evident says whether the live object tells of this very apply.
