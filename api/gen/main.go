@@ -27,6 +27,7 @@ var kinds = map[string][]string{
 	"argoproj.io_applications.yaml":                   nil,
 	"argoproj.io_applicationsets.yaml":                nil,
 	"argoproj.io_appprojects.yaml":                    nil,
+	"bitnami.com_sealedsecrets.yaml":                  nil,
 	"kustomize.toolkit.fluxcd.io_kustomizations.yaml": {"v1beta2"},
 	"source.toolkit.fluxcd.io_gitrepositories.yaml":   {"v1beta2"},
 	"source.toolkit.fluxcd.io_helmrepositories.yaml":  {"v1beta2"},
@@ -37,6 +38,7 @@ var kinds = map[string][]string{
 
 var sources = []string{
 	"paths=github.com/fairway-cd/fairway/api/argoproj/v1alpha1",
+	"paths=github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1",
 	"paths=github.com/fluxcd/helm-controller/api/v2",
 	"paths=github.com/fluxcd/kustomize-controller/api/v1",
 	"paths=github.com/fluxcd/source-controller/api/v1",

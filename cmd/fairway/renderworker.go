@@ -5,6 +5,7 @@ import (
 
 	"github.com/fairway-cd/fairway/internal/appset"
 	"github.com/fairway-cd/fairway/internal/render"
+	"github.com/fairway-cd/fairway/internal/secrets/sealed"
 )
 
 // newRenderWorkerCommand is what a render pool runs: our own binary, fenced in.
@@ -15,7 +16,8 @@ func newRenderWorkerCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return render.ServeWorker(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(),
-				render.Program{Name: appset.Program, Run: appset.RunProgram})
+				render.Program{Name: appset.Program, Run: appset.RunProgram},
+				render.Program{Name: sealed.Program, Run: sealed.RunProgram})
 		},
 	}
 }

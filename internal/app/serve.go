@@ -111,6 +111,9 @@ func (s *Server) handler(st *stores, e *engine) (http.Handler, error) {
 		return core.Action{Verb: "get", Resource: "nodes", Name: "metrics"}
 	})(promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{})))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	for pattern, h := range e.core.SealedRoutes() {
+		mux.Handle(pattern, h)
+	}
 	routes := web.RepositoryRoutes(st.access, repositoryAPI{st.repos})
 	maps.Copy(routes, web.ImageRoutes(st.access, e.collectNow))
 	costly := e.routes()

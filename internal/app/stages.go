@@ -16,6 +16,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
+	"github.com/fairway-cd/fairway/internal/secrets/sealed"
 )
 
 // stages are the parts that the reconcilers call.
@@ -29,6 +30,7 @@ type stages struct {
 	// workers runs the render workers, which run templates too.
 	workers   func(context.Context) error
 	templates appset.Templates
+	fill      sealed.Fill
 }
 
 // newStages composes render, deploy and drift for the cluster.
@@ -61,14 +63,14 @@ func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
 	out.workers = func(ctx context.Context) error {
 		return pool.Run(logr.NewContext(ctx, logr.FromSlogHandler(slog.Default().Handler())))
 	}
-	out.templates = appset.Worker(pool.Call)
+	out.templates, out.fill = appset.Worker(pool.Call), sealed.FillBy(pool.Call)
 	return render.NewCached(pool, s.inst.path("render"), render.CacheLimits{})
 }
 
 func (s *stages) forController(st *stores) controller.Stages {
 	return controller.Stages{
 		Sources: controller.Guard(s.sources, st.access), Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher,
-		Commits: s.commits, Access: st.access, Packages: s.sources, Releases: s.releases, Templates: s.templates,
+		Commits: s.commits, Access: st.access, Packages: s.sources, Releases: s.releases, Templates: s.templates, Fill: s.fill,
 	}
 }
 

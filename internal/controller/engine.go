@@ -68,6 +68,7 @@ type Engine struct {
 	repos   *gitRepositories
 	sets    *applicationSets
 	helm    *helmKinds
+	sealed  *sealedSecrets
 }
 
 // RefUpdated wakes those, and only those, whose source is the repository that
@@ -117,6 +118,9 @@ func (e *Engine) wakeDialect(ctx context.Context, d core.Dialect) {
 		e.sets.wakeAll(ctx)
 	case argoApplicationSets:
 		e.sets.wakeAll(ctx)
+	case sealedSecretDialect:
+		e.sealed.keys.forget()
+		e.sealed.wakeAll(ctx)
 	case core.Flux:
 		e.repos.wakeAll(ctx)
 		e.helm.wakeAll(ctx)

@@ -35,6 +35,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
+	"github.com/fairway-cd/fairway/internal/secrets/sealed"
 	"github.com/fairway-cd/fairway/internal/testkit"
 )
 
@@ -158,6 +159,7 @@ func startHouse(t testing.TB, dir string) *house {
 		Sources: sources, Packages: sources, Releases: releases, Renderer: render.NewEngine(render.Limits{}),
 		Deployer: deploy.New(k, deploy.WithAnswered(watcher.Observe)), Watcher: watcher,
 		Commits: storeCommits{store}, Access: everyone{},
+		Fill: sealed.FillBy(func(ctx context.Context, _ string, input []byte) ([]byte, error) { return sealed.RunProgram(ctx, input) }),
 	}
 	if engine, err = Setup(mgr, stages, Options{Poll: time.Hour}); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/drift"
 	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
+	"github.com/fairway-cd/fairway/internal/secrets/sealed"
 )
 
 // Stages are what the reconcilers call. All are required but Commits and
@@ -26,6 +27,8 @@ type Stages struct {
 	Releases *release.Cluster
 	// Templates run those of ApplicationSets; in this process where it is nil.
 	Templates appset.Templates
+	// Fill fills in those of SealedSecrets, which are refused where it is nil.
+	Fill sealed.Fill
 }
 
 // Sources are the repositories that deliveries are read from. Implementations

@@ -25,6 +25,8 @@ var foreign = map[string]core.Dialect{
 	"kustomize-controller":             core.Flux,
 	"source-controller":                core.Flux,
 	"helm-controller":                  core.Flux,
+	"sealed-secrets-controller":        sealedSecretDialect,
+	"sealed-secrets":                   sealedSecretDialect, // of its Helm chart
 }
 
 // others watches for other controllers of our dialects. Two controllers of
