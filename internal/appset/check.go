@@ -74,9 +74,8 @@ func (c *checker) strategy(s *argo.ApplicationSetStrategy) {
 		return
 	}
 	c.oneOf("spec.strategy.type", s.Type, "", argo.StrategyAllAtOnce, argo.StrategyRollingSync)
-	c.oneOf("spec.strategy.deletionOrder", s.DeletionOrder, "", argo.StrategyAllAtOnce, argo.DeletionReverse)
-	if s.DeletionOrder == argo.DeletionReverse && s.Type != argo.StrategyRollingSync {
-		c.add("spec.strategy.deletionOrder", "Reverse needs the steps of type RollingSync")
+	if s.DeletionOrder != "" && s.DeletionOrder != argo.StrategyAllAtOnce {
+		c.add("spec.strategy.deletionOrder", "%q is not supported; Applications are deleted all at once", s.DeletionOrder)
 	}
 	if s.RollingSync == nil {
 		if s.Type == argo.StrategyRollingSync {

@@ -190,7 +190,7 @@ func (s *setRun) reconcile(ctx context.Context, specErr error) (reconcile.Result
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	plan, err := appset.Plan(s.set, s.rolled(s.wanted), live)
+	plan, err := appset.Plan(s.set, appset.Manual(s.set, s.wanted), live)
 	if err != nil {
 		return s.fail(ctx, reasonValidation, err)
 	}

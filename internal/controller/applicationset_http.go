@@ -116,12 +116,11 @@ func (r *applicationSets) Preview(ctx context.Context, key types.NamespacedName,
 	if run.wanted, err = appset.Generate(ctx, set, in, run.templates(), appset.Limits{}); err != nil {
 		return nil, problem.With(http.StatusUnprocessableEntity, err)
 	}
-	run.wanted = run.rolled(run.wanted)
 	there, err := run.live(ctx)
 	if err != nil {
 		return nil, err
 	}
-	plan, err := appset.Plan(set, run.wanted, there)
+	plan, err := appset.Plan(set, appset.Manual(set, run.wanted), there)
 	if err != nil {
 		return nil, problem.With(http.StatusUnprocessableEntity, err)
 	}

@@ -192,7 +192,7 @@ func (s *setRun) writeStatus(ctx context.Context, status *argo.ApplicationSetSta
 	if err != nil {
 		return fmt.Errorf("write the status of ApplicationSet %s: %w", s.key, err)
 	}
-	s.object, s.written = u, u.DeepCopy()
+	s.object, s.written, s.set.Status = u, u.DeepCopy(), *status.DeepCopy()
 	return nil
 }
 
