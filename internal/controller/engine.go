@@ -121,8 +121,6 @@ func (e *Engine) wakeDialect(ctx context.Context, d core.Dialect) {
 	case sealedSecretDialect:
 		e.sealed.keys.forget()
 		e.sealed.wakeAll(ctx)
-	case argoApplicationSets:
-		e.sets.wakeAll(ctx)
 	case core.Flux:
 		e.repos.wakeAll(ctx)
 		e.helm.wakeAll(ctx)

@@ -70,7 +70,6 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	e.sets = newApplicationSets(e, clientset)
 	e.helm = newHelmKinds(e)
 	e.sealed = newSealedSecrets(e)
-	e.sets = newApplicationSets(e, clientset)
 	if err := e.addControllers(mgr); err != nil {
 		return nil, err
 	}
@@ -115,9 +114,6 @@ func (e *Engine) addControllers(mgr manager.Manager) error {
 		return err
 	}
 	if err := e.sealed.add(mgr); err != nil {
-		return err
-	}
-	if err := e.sets.add(mgr); err != nil {
 		return err
 	}
 	if err := e.addController(mgr, "gitrepository", flux.GitRepository, e.repos, e.repos.wake); err != nil {
