@@ -230,7 +230,7 @@ func (h *helmReleaseRun) reconcile(ctx context.Context, specErr error) (reconcil
 	}
 	h.want()
 	if h.settled() {
-		return h.rest(ctx)
+		return reconcile.Result{RequeueAfter: h.interval()}, nil
 	}
 	if err := h.open(); err != nil {
 		return h.hold(ctx, "ClientError", err)
@@ -264,23 +264,9 @@ func (h *helmReleaseRun) want() {
 // settled: nothing has changed since it was found to be as it is wanted, and
 // nobody asks to look again.
 func (h *helmReleaseRun) settled() bool {
-	return h.deployed == h.source && !h.why.has(timerFired) && h.asked == h.hr.Status.LastHandledReconcileAt &&
-		apimeta.IsStatusConditionTrue(h.hr.Status.Conditions, meta.ReadyCondition) && !h.targetChanged()
-}
-
-// rest writes that the newest generation is as it was.
-func (h *helmReleaseRun) rest(ctx context.Context) (reconcile.Result, error) {
-	if h.hr.Status.ObservedGeneration != h.hr.Generation {
-		h.hr.Status.ObservedGeneration, h.hr.Status.LastAttemptedGeneration = h.hr.Generation, h.hr.Generation
-		for i := range h.hr.Status.Conditions {
-			h.hr.Status.Conditions[i].ObservedGeneration = h.hr.Generation
-		}
-		if err := h.writeStatus(ctx, &h.hr.Status); err != nil {
-			return reconcile.Result{}, err
-		}
-		h.releases.wakeDependents(helmReleaseDep(h.key), specChanged)
-	}
-	return reconcile.Result{RequeueAfter: h.interval()}, nil
+	st := &h.hr.Status
+	return h.deployed == h.source && !h.why.has(timerFired) && h.asked == st.LastHandledReconcileAt && st.ObservedGeneration == h.hr.Generation &&
+		apimeta.IsStatusConditionTrue(st.Conditions, meta.ReadyCondition) && !h.targetChanged()
 }
 
 func (h *helmReleaseRun) interval() time.Duration {
