@@ -64,7 +64,7 @@ func (c publishedCase) run(t *testing.T, table *Table, dir string) {
 	}
 	obj := parse(t, b)
 	gk := obj.GroupVersionKind().GroupKind()
-	if r := table.shipped[core.ArgoCD].find(gk); (r == nil || !r.spec.Deletion) && gk.Kind != "CustomResourceDefinition" {
+	if r := table.argo.find(gk); (r == nil || !r.spec.Deletion) && gk.Kind != "CustomResourceDefinition" {
 		obj.SetDeletionTimestamp(nil)
 	}
 	health, message := table.Of(core.ArgoCD, obj)

@@ -16,13 +16,31 @@ import (
 const (
 	// maxExpression is the longest expression, in characters.
 	maxExpression = 16 << 10
-	// maxCost is what one evaluation may cost, in CEL's units: some ten
-	// milliseconds. The most that a shipped rule costs is a thousandth of it.
-	maxCost = 500_000
-	// maxSteps is how many expressions are evaluated for one object, and
-	// matters where a rule has an each within an each.
-	maxSteps = 10_000
+	// maxQuote is how much of an expression a message quotes.
+	maxQuote = 120
+	// maxCost is what one evaluation of an expression may cost, in CEL's units,
+	// and maxTotal what all those for one object may: some hundred milliseconds.
+	// A shipped rule costs less than a thousandth of it.
+	maxCost  = 200_000
+	maxTotal = 500_000
 )
+
+// activation are the names in an expression, for the evaluations of one object.
+type activation interface {
+	cel.Activation
+	// spend counts what an evaluation has cost. Its error ends them all.
+	spend(cost uint64) error
+}
+
+// budget is what has been spent of maxTotal.
+type budget struct{ spent uint64 }
+
+func (b *budget) spend(cost uint64) error {
+	if b.spent += cost; b.spent > maxTotal {
+		return errors.New("the rule costs too much")
+	}
+	return nil
+}
 
 // expression is a compiled CEL expression.
 type expression struct {
@@ -32,21 +50,23 @@ type expression struct {
 
 // eval is the expression's value. Its error is an absentError where the object
 // has not what the expression reads, and otherwise the rule's fault.
-func (e *expression) eval(s *scope) (ref.Val, error) {
-	if *s.steps++; *s.steps > maxSteps {
-		return nil, errors.New("the rule takes too many steps")
+func (e *expression) eval(names activation) (ref.Val, error) {
+	v, details, err := e.program.Eval(names)
+	if details != nil && details.ActualCost() != nil {
+		if err := names.spend(*details.ActualCost()); err != nil {
+			return nil, err
+		}
 	}
-	v, _, err := e.program.Eval(s)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shorten(e.text, 120), err)
+		return nil, fmt.Errorf("%s: %w", shorten(e.text, maxQuote), err)
 	}
 	return v, nil
 }
 
 // holds is whether the expression is true. It does not hold of an object that
 // has not what it reads.
-func (e *expression) holds(s *scope) (bool, error) {
-	v, err := e.eval(s)
+func (e *expression) holds(names activation) (bool, error) {
+	v, err := e.eval(names)
 	if isAbsent(err) {
 		return false, nil
 	}
@@ -55,15 +75,15 @@ func (e *expression) holds(s *scope) (bool, error) {
 	}
 	b, ok := v.(types.Bool)
 	if !ok {
-		return false, fmt.Errorf("%s: is %s, not true or false", shorten(e.text, 120), v.Type().TypeName())
+		return false, fmt.Errorf("%s: is %s, not true or false", shorten(e.text, maxQuote), v.Type().TypeName())
 	}
 	return bool(b), nil
 }
 
 // say is the expression's text; nothing where the object has not what it
 // reads.
-func (e *expression) say(s *scope) (string, error) {
-	v, err := e.eval(s)
+func (e *expression) say(names activation) (string, error) {
+	v, err := e.eval(names)
 	if isAbsent(err) {
 		return "", nil
 	}
@@ -72,7 +92,7 @@ func (e *expression) say(s *scope) (string, error) {
 	}
 	text, ok := v.(types.String)
 	if !ok {
-		return "", fmt.Errorf("%s: is %s, not a string", shorten(e.text, 120), v.Type().TypeName())
+		return "", fmt.Errorf("%s: is %s, not a string", shorten(e.text, maxQuote), v.Type().TypeName())
 	}
 	return string(text), nil
 }
@@ -141,13 +161,9 @@ func (l *language) parse(text string) (*expression, error) {
 }
 
 func program(env *cel.Env, ast *cel.Ast, text string) (*expression, error) {
-	p, err := env.Program(ast, cel.CostLimit(maxCost), cel.CostTrackerOptions(
-		cost.OverloadTracker("list_named_type", lengthCost),
-		cost.OverloadTracker("list_named_type_status", lengthCost),
-		cost.OverloadTracker("list_sum", lengthCost),
-	))
+	p, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(sizes{}))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shorten(text, 120), err)
+		return nil, fmt.Errorf("%s: %w", shorten(text, maxQuote), err)
 	}
 	return &expression{program: p, text: text}, nil
 }
@@ -156,9 +172,9 @@ func program(env *cel.Env, ast *cel.Ast, text string) (*expression, error) {
 func issue(text string, issues *cel.Issues) error {
 	if errs := issues.Errors(); len(errs) > 0 {
 		at := errs[0].Location
-		return fmt.Errorf("%s: line %d, column %d: %s", shorten(text, 120), at.Line(), at.Column()+1, errs[0].Message)
+		return fmt.Errorf("%s: line %d, column %d: %s", shorten(text, maxQuote), at.Line(), at.Column()+1, errs[0].Message)
 	}
-	return fmt.Errorf("%s: %w", shorten(text, 120), issues.Err())
+	return fmt.Errorf("%s: %w", shorten(text, maxQuote), issues.Err())
 }
 
 func (l *language) knowing(names []string) (*cel.Env, error) {
@@ -183,14 +199,35 @@ func (l *language) knowing(names []string) (*cel.Env, error) {
 	return env, nil
 }
 
-func lengthCost(args []ref.Val, _ ref.Val) *uint64 {
-	n := uint64(1)
-	if list, ok := args[0].(traits.Sizer); ok {
-		if size, ok := list.Size().(types.Int); ok {
-			n += uint64(size)
+// sizes makes calls cost what they read and write, as CEL's own costs do where
+// the types are known beforehand, which they are not here.
+type sizes struct{}
+
+var _ cost.ActualCostEstimator = sizes{}
+
+// CallCost implements cost.ActualCostEstimator; nil leaves it to CEL.
+func (sizes) CallCost(_, _ string, args []ref.Val, result ref.Val) *uint64 {
+	total := size(result)
+	for _, arg := range args {
+		total += size(arg)
+	}
+	if total < 100 {
+		return nil
+	}
+	total = 1 + total/10
+	return &total
+}
+
+func size(v ref.Val) uint64 {
+	switch v := v.(type) {
+	case types.String:
+		return uint64(len(v))
+	case traits.Lister:
+		if n, ok := v.Size().(types.Int); ok {
+			return uint64(n)
 		}
 	}
-	return &n
+	return 0
 }
 
 // shorten cuts text to n bytes at most, between characters.

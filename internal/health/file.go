@@ -126,8 +126,8 @@ func (r *ruleSpec) check() error {
 			return fmt.Errorf("kinds: %q has no kind", kind)
 		}
 	}
-	if _, err := r.dialects(); err != nil {
-		return err
+	if _, ok := dialects[r.Dialect]; !ok && r.Dialect != "" {
+		return fmt.Errorf("dialect: %q is neither argocd nor flux", r.Dialect)
 	}
 	if err := checkNames(r.Let); err != nil {
 		return err
@@ -143,17 +143,8 @@ func splitKind(s string) (group, kind string) {
 	return "", s
 }
 
-func (r *ruleSpec) dialects() ([]core.Dialect, error) {
-	switch r.Dialect {
-	case "":
-		return []core.Dialect{core.ArgoCD, core.Flux}, nil
-	case "argocd":
-		return []core.Dialect{core.ArgoCD}, nil
-	case "flux":
-		return []core.Dialect{core.Flux}, nil
-	}
-	return nil, fmt.Errorf("dialect: %q is neither argocd nor flux", r.Dialect)
-}
+// dialects are those that a rule can be of, as files name them.
+var dialects = map[string]core.Dialect{"argocd": core.ArgoCD, "flux": core.Flux}
 
 func checkCases(cases []caseSpec, depth int) error {
 	if len(cases) == 0 {

@@ -80,7 +80,7 @@ func TestWorst(t *testing.T) {
 	}
 }
 
-func parse(t *testing.T, b []byte) *unstructured.Unstructured {
+func parse(t testing.TB, b []byte) *unstructured.Unstructured {
 	t.Helper()
 	j, err := yaml.YAMLToJSON(b)
 	if err != nil {

@@ -90,7 +90,7 @@ func (c *clause) judge(s *scope) (verdict, bool, error) {
 	}
 	items, err := itemsOf(v)
 	if err != nil {
-		return verdict{}, false, fmt.Errorf("%s: %w", shorten(c.each.text, 120), err)
+		return verdict{}, false, fmt.Errorf("%s: %w", shorten(c.each.text, maxQuote), err)
 	}
 	for item := range items {
 		if v, ok, err := c.judgeOne(s.within(c.as, item)); ok || err != nil {
@@ -101,6 +101,9 @@ func (c *clause) judge(s *scope) (verdict, bool, error) {
 }
 
 func (c *clause) judgeOne(s *scope) (verdict, bool, error) {
+	if err := s.spend(1); err != nil {
+		return verdict{}, false, err
+	}
 	if len(c.lets) > 0 {
 		s = s.letting(c.lets)
 	}

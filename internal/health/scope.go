@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -17,9 +18,9 @@ var names = []string{"self", "apiVersion", "kind", "metadata", "spec", "status",
 // It is of one evaluation and one goroutine.
 type scope struct {
 	outer *scope
-	// self and steps are the outermost scope's.
-	self  *object
-	steps *int
+	// self is the outermost scope's.
+	self *object
+	*budget
 
 	name string
 	item ref.Val
@@ -28,20 +29,20 @@ type scope struct {
 	known map[string]ref.Val
 }
 
-var _ cel.Activation = (*scope)(nil)
+var _ activation = (*scope)(nil)
 
 func newScope(fields map[string]any) *scope {
-	return &scope{self: &object{fields: fields}, steps: new(int)}
+	return &scope{self: &object{fields: fields}, budget: &budget{}}
 }
 
 // within is s and name, which stands for item.
 func (s *scope) within(name string, item ref.Val) *scope {
-	return &scope{outer: s, steps: s.steps, name: name, item: item}
+	return &scope{outer: s, budget: s.budget, name: name, item: item}
 }
 
 // letting is s and lets, which are evaluated when they are asked for.
 func (s *scope) letting(lets []*let) *scope {
-	return &scope{outer: s, steps: s.steps, lets: lets}
+	return &scope{outer: s, budget: s.budget, lets: lets}
 }
 
 // Parent implements cel.Activation. ResolveName asks the outer scopes itself.
@@ -85,10 +86,8 @@ func (s *scope) ofObject(name string) (any, bool) {
 	case "metadata", "spec", "status":
 		return s.section(name), true
 	case "conditions":
-		if list, ok := s.section("status").fields["conditions"].([]any); ok {
-			return adapter{}.NativeToValue(list), true
-		}
-		return types.NewDynamicList(adapter{}, []any{}), true
+		list, _ := s.section("status").fields["conditions"].([]any)
+		return types.NewDynamicList(adapter{}, onlyObjects(list)), true
 	case "now":
 		return types.Timestamp{Time: time.Now()}, true
 	}
@@ -101,4 +100,19 @@ func (s *scope) ofObject(name string) (any, bool) {
 func (s *scope) section(name string) *object {
 	fields, _ := s.self.fields[name].(map[string]any)
 	return &object{fields: fields, in: s.self, name: name}
+}
+
+// onlyObjects is list without what is no object, so that rules need not ask.
+func onlyObjects(list []any) []any {
+	isObject := func(v any) bool { _, ok := v.(map[string]any); return ok }
+	if !slices.ContainsFunc(list, func(v any) bool { return !isObject(v) }) {
+		return list
+	}
+	var out []any
+	for _, v := range list {
+		if isObject(v) {
+			out = append(out, v)
+		}
+	}
+	return out
 }

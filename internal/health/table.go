@@ -19,17 +19,17 @@ import (
 // and those that somebody added, which go before them. It does not change and
 // is safe for concurrent use.
 type Table struct {
-	added   map[core.Dialect]*index
-	shipped map[core.Dialect]*index
+	added map[core.Dialect]*index
+	// argo are those that are shipped, for Argo CD's dialect. Flux has kstatus.
+	argo *index
 }
 
 //go:embed rules/*.yaml
 var ruleFiles embed.FS
 
-// shipped are the rules that Fairway comes with, and the language that they are
-// written in. Both are the same for all tables and cost nothing before somebody
-// asks for the health of a kind.
-var shipped = sync.OnceValues(func() (map[core.Dialect]*index, error) {
+// shipped is the table of the rules that Fairway comes with alone. All others
+// share its rules. It costs nothing before somebody asks for it.
+var shipped = sync.OnceValues(func() (*Table, error) {
 	dir, err := fs.Sub(ruleFiles, "rules")
 	if err != nil {
 		return nil, err
@@ -42,30 +42,28 @@ var shipped = sync.OnceValues(func() (map[core.Dialect]*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, rules, err := l.read(files)
-	return rules, err
+	_, indexes, err := l.read(files, core.ArgoCD)
+	if err != nil {
+		return nil, fmt.Errorf("the shipped health rules: %w", err)
+	}
+	return &Table{argo: indexes[core.ArgoCD]}, nil
 })
 
 // New is a table of the rules that are shipped and those of files. All faults
 // of files are in the error, each with its place.
 func New(files ...File) (*Table, error) {
 	base, err := shipped()
-	if err != nil {
-		return nil, fmt.Errorf("read the shipped health rules: %w", err)
-	}
-	t := &Table{shipped: base}
-	if len(files) == 0 {
-		return t, nil
+	if err != nil || len(files) == 0 {
+		return base, err
 	}
 	l, err := newLanguage()
 	if err != nil {
 		return nil, err
 	}
-	rules, added, err := l.read(files)
+	rules, indexes, err := l.read(files, core.ArgoCD, core.Flux)
 	if err != nil {
 		return nil, err
 	}
-	t.added = added
 	var faults []error
 	for _, r := range rules {
 		faults = append(faults, r.compile())
@@ -73,7 +71,7 @@ func New(files ...File) (*Table, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	return t, nil
+	return &Table{added: indexes, argo: base.argo}, nil
 }
 
 // Of is a Func: the health of a live object by the dialect's rules. Rules that
@@ -82,33 +80,35 @@ func New(files ...File) (*Table, error) {
 // Reconciling, Stalled); without them it is Healthy.
 func (t *Table) Of(d core.Dialect, obj *unstructured.Unstructured) (core.Health, string) {
 	gvk := obj.GroupVersionKind()
-	r := t.added[d].find(gvk.GroupKind())
-	if d == core.Flux {
-		if r == nil || obj.GetDeletionTimestamp() != nil && !r.spec.Deletion {
-			return byStatus(obj)
-		}
+	if r := t.added[d].find(gvk.GroupKind()); r.appliesTo(obj) {
 		return byRule(r, obj)
 	}
-	var builtin builtin
-	if r == nil {
-		if builtin = argoBuiltin(gvk); builtin == nil {
-			r = t.shipped[d].find(gvk.GroupKind())
-		}
+	if d == core.Flux {
+		return byStatus(obj)
 	}
-	if obj.GetDeletionTimestamp() != nil && !(r != nil && r.spec.Deletion) && gvk.Kind != "CustomResourceDefinition" {
-		return core.Progressing, pendingDeletion(obj)
+	builtin := argoBuiltin(gvk)
+	var r *rule
+	if builtin == nil {
+		r = t.argo.find(gvk.GroupKind())
 	}
 	switch {
-	case r != nil:
+	case r.appliesTo(obj):
 		return byRule(r, obj)
-	case builtin != nil:
-		h, msg, err := builtin(obj)
-		if err != nil {
-			return core.Unknown, err.Error()
-		}
-		return h, msg
+	case obj.GetDeletionTimestamp() != nil && gvk.Kind != "CustomResourceDefinition":
+		return core.Progressing, pendingDeletion(obj)
+	case builtin == nil:
+		return byStatus(obj)
 	}
-	return byStatus(obj)
+	h, msg, err := builtin(obj)
+	if err != nil {
+		return core.Unknown, err.Error()
+	}
+	return h, msg
+}
+
+// appliesTo is whether there is a rule, and it is for obj as it is.
+func (r *rule) appliesTo(obj *unstructured.Unstructured) bool {
+	return r != nil && (r.spec.Deletion || obj.GetDeletionTimestamp() == nil)
 }
 
 // pendingDeletion says what an object that is being deleted waits for.
@@ -144,6 +144,22 @@ type glob struct {
 	rule        *rule
 }
 
+func (g *glob) matches(gk schema.GroupKind) bool {
+	return matches(g.group, gk.Group) && matches(g.kind, gk.Kind)
+}
+
+func matches(pattern, name string) bool {
+	if !strings.ContainsAny(pattern, meta) {
+		return pattern == name
+	}
+	// The pattern was checked when it was read.
+	ok, _ := path.Match(pattern, name)
+	return ok
+}
+
+// meta are the characters that make a name a pattern.
+const meta = `*?[\`
+
 func (x *index) find(gk schema.GroupKind) *rule {
 	if x == nil {
 		return nil
@@ -151,13 +167,9 @@ func (x *index) find(gk schema.GroupKind) *rule {
 	if r, ok := x.exact[gk]; ok {
 		return r
 	}
-	for _, g := range x.globs {
-		// The patterns were checked when they were read.
-		if ok, _ := path.Match(g.group, gk.Group); !ok {
-			continue
-		}
-		if ok, _ := path.Match(g.kind, gk.Kind); ok {
-			return g.rule
+	for i := range x.globs {
+		if x.globs[i].matches(gk) {
+			return x.globs[i].rule
 		}
 	}
 	return nil
@@ -165,7 +177,7 @@ func (x *index) find(gk schema.GroupKind) *rule {
 
 func (x *index) add(kind string, r *rule) error {
 	group, name := splitKind(kind)
-	if strings.ContainsAny(kind, `*?[\`) {
+	if strings.ContainsAny(kind, meta) {
 		x.globs = append(x.globs, glob{group, name, r})
 		return nil
 	}
@@ -178,10 +190,10 @@ func (x *index) add(kind string, r *rule) error {
 }
 
 // read returns the rules of files, and an index of them for each dialect, in
-// which a kind has one rule.
-func (l *language) read(files []File) ([]*rule, map[core.Dialect]*index, error) {
+// which a kind has one rule. Those that name no dialect are of all given.
+func (l *language) read(files []File, all ...core.Dialect) ([]*rule, map[core.Dialect]*index, error) {
 	var rules []*rule
-	all := map[core.Dialect]*index{}
+	indexes := map[core.Dialect]*index{}
 	var faults []error
 	for _, f := range files {
 		doc, err := f.parse()
@@ -191,22 +203,22 @@ func (l *language) read(files []File) ([]*rule, map[core.Dialect]*index, error) 
 		}
 		for i := range doc.Rules {
 			r := &rule{spec: &doc.Rules[i], language: l, at: fmt.Sprintf("%s: rule %d (%s)", f.Name, i+1, doc.Rules[i].Kinds[0])}
-			dialects, err := r.spec.dialects()
-			if err != nil {
-				return nil, nil, err
-			}
 			rules = append(rules, r)
-			for _, d := range dialects {
-				if all[d] == nil {
-					all[d] = &index{exact: map[schema.GroupKind]*rule{}}
+			of := all
+			if d, ok := dialects[r.spec.Dialect]; ok {
+				of = []core.Dialect{d}
+			}
+			for _, d := range of {
+				if indexes[d] == nil {
+					indexes[d] = &index{exact: map[schema.GroupKind]*rule{}}
 				}
 				for _, kind := range r.spec.Kinds {
-					if err := all[d].add(kind, r); err != nil {
+					if err := indexes[d].add(kind, r); err != nil {
 						faults = append(faults, err)
 					}
 				}
 			}
 		}
 	}
-	return rules, all, errors.Join(faults...)
+	return rules, indexes, errors.Join(faults...)
 }
