@@ -107,32 +107,48 @@ func (s *Store) Delete(ctx context.Context, name core.Name) error {
 		return fmt.Errorf("deleting repository %s: %w", name, err)
 	}
 	defer lock.release()
-	trash, err := os.MkdirTemp(filepath.Join(s.dir, "trash"), "deleted-*")
+	err = s.discard(r.dir, func(r *repository) error {
+		if r == nil {
+			return &NotFoundError{Repository: name.String()} // somebody was faster
+		}
+		return nil
+	})
 	if err != nil {
-		return fmt.Errorf("deleting repository %s: %w", name, err)
-	}
-	s.mu.Lock()
-	if r.gone.Load() {
-		s.mu.Unlock()
-		return &NotFoundError{Repository: name.String()}
-	}
-	err = os.Rename(r.dir, filepath.Join(trash, "repository.git"))
-	if err == nil {
-		r.gone.Store(true)
-		delete(s.open, r.dir)
-	}
-	s.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("deleting repository %s: %w", name, err)
-	}
-	s.objects.drop(r)
-	if err := syncDir(filepath.Dir(r.dir)); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(trash); err != nil {
 		return fmt.Errorf("deleting repository %s: %w", name, err)
 	}
 	return nil
+}
+
+// discard moves the repository at dir aside and removes it, unless may is
+// against it. may is given the repository where it is open, and while it looks
+// nobody opens it. The caller has the exclusive lock.
+func (s *Store) discard(dir string, may func(*repository) error) error {
+	trash, err := os.MkdirTemp(filepath.Join(s.dir, "trash"), "deleted-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(trash) // what is left of it goes at the next start
+	s.mu.Lock()
+	r := s.open[dir]
+	err = may(r)
+	if err == nil {
+		err = os.Rename(dir, filepath.Join(trash, "repository.git"))
+	}
+	if err == nil {
+		delete(s.open, dir)
+		delete(s.sizes, dir)
+	}
+	if err == nil && r != nil {
+		r.gone.Store(true)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		s.objects.drop(r)
+	}
+	return syncDir(filepath.Dir(dir))
 }
 
 // Show returns what there is to know about an embedded repository.

@@ -24,6 +24,8 @@ const mirrorFile = "fairway-mirror.json"
 // mirrorState is what a mirror knows beside its objects.
 type mirrorState struct {
 	path string
+	// used is when somebody last asked for it; Store.mu guards it.
+	used time.Time
 
 	mu sync.Mutex
 	// URL has no credentials.
@@ -87,10 +89,26 @@ func (s *Store) mirrorDir(u remote) string {
 	return filepath.Join(s.dir, "mirrors", hex.EncodeToString(sum[:16])+".git")
 }
 
-// mirror opens the mirror of u; one that was never fetched is fs.ErrNotExist.
+// mirror opens the mirror at dir; one that was never fetched is fs.ErrNotExist.
 func (s *Store) mirror(dir string) (*repository, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.openMirror(dir)
+}
+
+// useMirror is mirror for who reads it or writes to it: it stays for a while.
+func (s *Store) useMirror(dir string) (*repository, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.openMirror(dir)
+	if err == nil {
+		r.mirror.used = time.Now()
+	}
+	return r, err
+}
+
+// openMirror is mirror for who holds s.mu.
+func (s *Store) openMirror(dir string) (*repository, error) {
 	if r := s.open[dir]; r != nil {
 		return r, nil
 	}
@@ -109,7 +127,7 @@ func (s *Store) mirror(dir string) (*repository, error) {
 
 // makeMirror makes the mirror of u where there is none.
 func (s *Store) makeMirror(u remote, dir string) (*repository, error) {
-	if r, err := s.mirror(dir); !errors.Is(err, fs.ErrNotExist) {
+	if r, err := s.useMirror(dir); !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
 	data, err := json.Marshal(&mirrorState{URL: u.String()})
@@ -122,7 +140,7 @@ func (s *Store) makeMirror(u remote, dir string) (*repository, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return s.mirror(dir)
+	return s.useMirror(dir)
 }
 
 // mirrors opens all mirrors.
@@ -233,7 +251,7 @@ func (s *Store) fetch(ctx context.Context, u remote, auth Auth, extra string) ([
 func (s *Store) resolveMirror(ctx context.Context, u remote, ref Ref, auth Auth) (core.Snapshot, error) {
 	auth = auth.withURL(u)
 	dir, fresh := s.mirrorDir(u), false
-	r, err := s.mirror(dir)
+	r, err := s.useMirror(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return core.Snapshot{}, fmt.Errorf("opening the mirror of %s: %w", u, err)
 	}
@@ -242,7 +260,7 @@ func (s *Store) resolveMirror(ctx context.Context, u remote, ref Ref, auth Auth)
 			return core.Snapshot{}, err
 		}
 		fresh = true
-		if r, err = s.mirror(dir); err != nil {
+		if r, err = s.useMirror(dir); err != nil {
 			return core.Snapshot{}, fmt.Errorf("opening the mirror of %s: %w", u, err)
 		}
 	}
@@ -257,6 +275,27 @@ func (s *Store) resolveMirror(ctx context.Context, u remote, ref Ref, auth Auth)
 			return core.Snapshot{}, err
 		}
 		return core.Snapshot{}, ferr
+	}
+	return s.snapshot(ctx, r, ref)
+}
+
+// ResolveKept is Resolve without the network: of an external repository, what
+// is here answers, with whatever credentials it was fetched, to a caller who is
+// trusted with all of it. What is not here is a *RevisionError.
+func (s *Store) ResolveKept(ctx context.Context, url string, ref Ref) (core.Snapshot, error) {
+	location, u, err := s.locate(url)
+	if err != nil {
+		return core.Snapshot{}, err
+	}
+	if location.Embedded() {
+		return s.Resolve(ctx, url, ref, Auth{})
+	}
+	r, err := s.useMirror(s.mirrorDir(u))
+	if errors.Is(err, fs.ErrNotExist) {
+		return core.Snapshot{}, &RevisionError{Repository: u.String(), Revision: ref.String(), Reason: "it was not fetched"}
+	}
+	if err != nil {
+		return core.Snapshot{}, fmt.Errorf("opening the mirror of %s: %w", u, err)
 	}
 	return s.snapshot(ctx, r, ref)
 }

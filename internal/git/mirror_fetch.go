@@ -187,35 +187,33 @@ func (s *Store) runFetch(ctx context.Context, r *repository, u remote, auth Auth
 	}
 	defer lock.release()
 	var size atomic.Int64
-	if n, err := r.objectsSize(); err != nil || n > s.limits.MirrorBytes {
-		return cmp.Or(err, s.mirrorTooLarge(u, n))
+	room, crowded := s.mirrorRoom(r.dir)
+	if n, err := r.objectsSize(); err != nil || n > room {
+		return cmp.Or(err, s.mirrorTooLarge(u, n, room, crowded))
 	}
 	sized, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		s.watchSize(sized, cancel, r, &size)
+		watchSize(sized, cancel, r, room, &size)
 	}()
 	args := append([]string{"fetch", "--quiet", "--prune", "--force", "--no-tags", "--atomic", "--no-write-fetch-head",
 		"--no-auto-maintenance", "--no-recurse-submodules", "--", u.forGit()}, specs...)
 	_, err = s.git.run(sized, r.dir, nil, env, args...)
 	cancel()
 	<-watched
+	s.setSize(r.dir, size.Load())
 	switch {
-	case size.Load() > s.limits.MirrorBytes:
-		return s.mirrorTooLarge(u, size.Load())
 	case err == nil:
 		return nil
+	case size.Load() > room:
+		return s.mirrorTooLarge(u, size.Load(), room, crowded)
 	}
 	return diagnose(ctx, u, auth, err)
 }
 
 func (r *repository) objectsSize() (int64, error) { return diskSize(filepath.Join(r.dir, "objects")) }
-
-func (s *Store) mirrorTooLarge(u remote, size int64) error {
-	return &core.TooLargeError{What: "repository " + u.String(), Size: size, Limit: s.limits.MirrorBytes}
-}
 
 // fetchCommit gets a commit that no mirrored reference leads to, and keeps it.
 // One that the remote does not give is a *RevisionError.
@@ -232,20 +230,25 @@ func (s *Store) fetchCommit(ctx context.Context, r *repository, u remote, auth A
 	return err
 }
 
-// watchSize stops a fetch whose repository grows over the limit.
-func (s *Store) watchSize(ctx context.Context, stop context.CancelFunc, r *repository, size *atomic.Int64) {
+// watchSize stops a fetch whose repository grows beyond its room. It looks once
+// more when ctx has ended, so that size is that of the end.
+func watchSize(ctx context.Context, stop context.CancelFunc, r *repository, room int64, size *atomic.Int64) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		n, err := r.objectsSize()
-		if err == nil && n > s.limits.MirrorBytes {
+		ended := ctx.Err() != nil
+		if n, err := r.objectsSize(); err == nil {
 			size.Store(n)
-			stop()
+			if n > room {
+				stop()
+				return
+			}
+		}
+		if ended {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-tick.C:
 		}
 	}

@@ -206,7 +206,9 @@ func openRepository(dir string, name core.Name, url string) (*repository, error)
 
 // lockPath is the file whose lock is held shared by what writes into the
 // repository, and exclusively by recovery and deletion.
-func (r *repository) lockPath() string { return filepath.Join(r.dir, "fairway.lock") }
+func (r *repository) lockPath() string { return filepath.Join(r.dir, lockFile) }
+
+const lockFile = "fairway.lock"
 
 // followHead lets HEAD name the branch that u made, where HEAD names one that
 // is not there: the first push to a repository says what its branch is called.

@@ -63,8 +63,11 @@ type Limits struct {
 	// RequestTime of one fetch or push (15 min), FetchTime of one mirror's
 	// fetch (10 min).
 	RequestTime, FetchTime time.Duration
-	// MirrorBytes of one mirror on disk (4 GiB).
-	MirrorBytes int64
+	// MirrorBytes of one mirror on disk (4 GiB), MirrorsBytes of all together
+	// (32 GiB).
+	MirrorBytes, MirrorsBytes int64
+	// MirrorIdle is how long a mirror that nobody refers to is kept (24 h).
+	MirrorIdle time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -77,6 +80,8 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.RequestTime, 15*time.Minute)
 	setDefault(&l.FetchTime, 10*time.Minute)
 	setDefault(&l.MirrorBytes, 4<<30)
+	setDefault(&l.MirrorsBytes, 32<<30)
+	setDefault(&l.MirrorIdle, 24*time.Hour)
 	return l
 }
 
@@ -109,8 +114,10 @@ type Store struct {
 
 	mu   sync.Mutex
 	open map[string]*repository // by directory
-	// gates are those of mirrors, by directory.
+	// gates are those of mirrors, and sizes how large these are, as far as is
+	// known; by directory.
 	gates map[string]*gate
+	sizes map[string]int64
 	// key is that of credentials' fingerprints.
 	key []byte
 }
@@ -156,7 +163,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	s := &Store{
 		dir: dir, options: opts, limits: opts.Limits.withDefaults(), log: opts.Logger,
 		git: git, lock: lock, rules: rules, objects: newObjectPool(git), trees: newTreeCache(treeCacheBytes),
-		outbox: newOutbox(opts.Deliver, opts.Logger), open: map[string]*repository{}, gates: map[string]*gate{}, key: key,
+		outbox: newOutbox(opts.Deliver, opts.Logger), open: map[string]*repository{}, gates: map[string]*gate{}, sizes: map[string]int64{}, key: key,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.SetBases(opts.Bases...)
