@@ -66,8 +66,9 @@ func (e *engine) collectNow(ctx context.Context, minAge time.Duration, dryRun bo
 }
 
 // imagesInUse lists the images that run, that a workload names, and that a
-// delivery could be rolled back to. Where one of the questions fails nothing
-// is known, and so nothing may be collected.
+// delivery could be rolled back to. Where Kubernetes does not answer nothing is
+// known, and so nothing may be collected; where it is not known what a delivery
+// was, the error is registry.ErrKeepManifests.
 func (e *engine) imagesInUse(ctx context.Context) ([]string, error) {
 	all := imageSet{}
 	pods, err := e.st.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
@@ -102,10 +103,11 @@ func (e *engine) imagesInUse(ctx context.Context) ([]string, error) {
 	for _, c := range crons.Items {
 		all.addSpec(c.Spec.JobTemplate.Spec.Template.Spec)
 	}
-	if err := e.addHistory(ctx, all); err != nil {
-		return nil, err
+	err = e.addHistory(ctx, all)
+	if errors.Is(err, registry.ErrKeepManifests) {
+		slog.Warn("Collecting no images: one of them may be needed", "error", err)
 	}
-	return all.list(), nil
+	return all.list(), err
 }
 
 // addHistory adds the images of all that deliveries have been, and may be
@@ -162,15 +164,20 @@ func (s imageSet) addCharts(h argoproj.RevisionHistory) {
 	}
 }
 
-// addManifests adds the images of what a delivery was at a revision. One that
-// does not render any more, is refused, or is gone, cannot be rolled back to.
+// addManifests adds the images of what a delivery was at a revision, as far as
+// possible without asking anybody: a host that is away must not hold up a
+// collection. One that does not render any more, is refused, or is gone, cannot
+// be rolled back to. One of which that is not known may be.
 func (e *engine) addManifests(ctx context.Context, all imageSet, owner core.Owner, revision string) error {
-	objects, err := e.core.Manifests(ctx, owner, revision)
+	objects, err := e.core.KeptManifests(ctx, owner, revision)
+	if errors.As(err, new(*git.RevisionError)) {
+		objects, err = e.core.Manifests(ctx, owner, revision)
+	}
 	if notThere(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading %s at %s: %w", owner, revision, err)
+		return fmt.Errorf("%w: reading %s at %s: %w", registry.ErrKeepManifests, owner, revision, err)
 	}
 	for _, obj := range objects {
 		all.addObject(obj.Object)

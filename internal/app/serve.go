@@ -49,6 +49,7 @@ func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n
 	}
 	group.Go(func() error { return st.git.Run(ctx) })
 	group.Go(func() error { return engine.collect(ctx) })
+	group.Go(func() error { return engine.sweepMirrors(ctx) })
 	group.Go(func() error { return s.renewOperator(ctx, st, operatorCheck) })
 	if !st.cluster.plan.real {
 		return nil

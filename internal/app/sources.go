@@ -73,6 +73,9 @@ func (s *sources) Resolve(ctx context.Context, req controller.SourceRequest) (co
 	if req.Chart != "" {
 		return s.chart(ctx, req)
 	}
+	if req.Kept {
+		return s.git.ResolveKept(ctx, req.URL, git.Ref(req.Ref))
+	}
 	if req.Fetch {
 		at, err := s.git.Locate(req.URL)
 		if err != nil {

@@ -55,8 +55,8 @@ type SourceRequest struct {
 	Ref   SourceRef
 	Auth  Auth
 	// Fetch asks an external repository again; otherwise what is already here
-	// is good enough.
-	Fetch bool
+	// is good enough. Kept asks none, whatever is here.
+	Fetch, Kept bool
 }
 
 // SourceRef says at which revision. The first that is set wins, in the order

@@ -146,9 +146,23 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 // Manifests renders the delivery as it stands, or at a revision. The values
 // of Secrets are not in it.
 func (e *Engine) Manifests(ctx context.Context, owner core.Owner, revision string) ([]*unstructured.Unstructured, error) {
+	return e.manifests(ctx, owner, revision, false)
+}
+
+// KeptManifests is Manifests of what is here of external repositories, without
+// asking these. Where the revision is not here the error is one of the sources
+// that says so.
+func (e *Engine) KeptManifests(ctx context.Context, owner core.Owner, revision string) ([]*unstructured.Unstructured, error) {
+	return e.manifests(ctx, owner, revision, true)
+}
+
+func (e *Engine) manifests(ctx context.Context, owner core.Owner, revision string, kept bool) ([]*unstructured.Unstructured, error) {
 	v, err := e.view(ctx, owner)
 	if err != nil {
 		return nil, err
+	}
+	for i := range v.delivery.sources {
+		v.delivery.sources[i].from.Kept = kept
 	}
 	t, err := e.targetOf(ctx, v, revision)
 	if err != nil {

@@ -22,7 +22,8 @@ type CollectOptions struct {
 	MinAge time.Duration
 	// Keep, where set, lists the images that run or may be rolled back to, as
 	// they stand in pods: "HOST/NAME@sha256:…", "…:TAG" or a bare digest. What
-	// is tagged is kept anyway. Nothing is collected where it fails.
+	// is tagged is kept anyway. Where it fails nothing is collected, or, where
+	// the error satisfies errors.Is(err, ErrKeepManifests), no manifest is.
 	Keep func(context.Context) ([]string, error)
 	// DryRun only reports.
 	DryRun bool
@@ -51,6 +52,9 @@ type Report struct {
 // ErrCollecting says that another collection is under way.
 var ErrCollecting = errors.New("garbage collection is under way")
 
+// ErrKeepManifests says that any manifest may be needed.
+var ErrKeepManifests = errors.New("any manifest may be needed")
+
 // Collect removes manifests that have no tag, are nobody's child or evidence,
 // do not run and are old; then the blobs that no manifest needs and that are
 // old; then uploads that were given up. Pushes and pulls go on beside it.
@@ -76,7 +80,8 @@ func (g *Registry) Collect(ctx context.Context, opts CollectOptions) (Report, er
 	}
 	if opts.Keep != nil {
 		refs, err := opts.Keep(ctx)
-		if err != nil {
+		c.keepAll = errors.Is(err, ErrKeepManifests)
+		if err != nil && !c.keepAll {
 			return Report{}, fmt.Errorf("finding out which images run: %w", err)
 		}
 		for _, ref := range refs {
@@ -145,6 +150,8 @@ type collection struct {
 	// idle is the cutoff for uploads.
 	idle time.Time
 	keep map[digest.Digest]bool
+	// keepAll keeps all manifests.
+	keepAll bool
 	// gone has the directories of links that were removed, or would have been.
 	gone   map[string]bool
 	report Report

@@ -118,7 +118,7 @@ func (c *collection) roots(ctx context.Context, n core.Name, m *marked) ([]diges
 	}
 	for d, one := range m.manifests {
 		// containerd names what runs by its manifest, docker by its config.
-		runs := c.keep[d] || one.Config != nil && c.keep[one.Config.Digest]
+		runs := c.keepAll || c.keep[d] || one.Config != nil && c.keep[one.Config.Digest]
 		old, err := c.old(ctx, revisionPath(n, d)+"/link")
 		if err != nil {
 			return nil, err

@@ -105,6 +105,23 @@ func TestCollectStopsWhereItDoesNotKnowWhatRuns(t *testing.T) {
 	}
 }
 
+// Where any manifest may be needed, all stay; what none needs goes.
+func TestCollectKeepsManifestsWhereOneMayBeNeeded(t *testing.T) {
+	h := newHouse(t)
+	d := h.image(t, repo, "", "old")
+	loose := h.blob(t, repo, []byte("loose")).Digest
+	h.age(t, 48*time.Hour)
+	report, err := h.Collect(t.Context(), registry.CollectOptions{Keep: func(context.Context) ([]string, error) {
+		return nil, fmt.Errorf("%w: a host is away", registry.ErrKeepManifests)
+	}})
+	if err != nil || len(report.Manifests) != 0 || !h.has(t, repo, "manifests", d) {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if h.has(t, repo, "blobs", loose) {
+		t.Error("a blob that no manifest needs is still there")
+	}
+}
+
 // TestCollectBesideAPush is the way of a push that finds everything there
 // already: it must find it there at its end, whenever collection comes.
 func TestCollectBesideAPush(t *testing.T) {

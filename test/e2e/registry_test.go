@@ -69,6 +69,32 @@ func TestGarbageCollection(t *testing.T) {
 	shared.must(t, "app", "delete", "gc")
 }
 
+// A repository of others that is away holds up no collection: what was
+// delivered from it is known here.
+func TestGarbageCollectionWhileASourceIsAway(t *testing.T) {
+	ensureNamespace(t, "gc-away")
+	first, second, never := makeImage(t, "gc-away/app:first"), makeImage(t, "gc-away/app:second"), makeImage(t, "gc-away/app:never")
+	from := newExternal(t, map[string]string{"a/pod.yaml": workload(first.ref)})
+	shared.apply(t, application("gc-away", from.url, "a", "gc-away"))
+	shared.must(t, "app", "wait", "gc-away", "--revision", shared.git(t, from.work, "rev-parse", "HEAD"))
+	shared.push(t, from.work, map[string]string{"a/pod.yaml": workload(second.ref)})
+	shared.must(t, "app", "get", "gc-away", "--refresh")
+	shared.must(t, "app", "wait", "gc-away", "--revision", shared.git(t, from.work, "rev-parse", "HEAD"))
+	from.stop()
+
+	shared.must(t, "image", "delete", "gc-away/app:first", "gc-away/app:second", "gc-away/app:never")
+	age(t, filepath.Join(shared.data, "registry", "docker"), 48*time.Hour)
+	if gone := shared.must(t, "image", "collect", "-o", "json"); !strings.Contains(gone, never.digest) {
+		t.Errorf("nothing was collected: %s", gone)
+	}
+	for name, i := range map[string]pushedImage{"may be rolled back to": first, "is deployed": second} {
+		if _, err := shared.run(t.Context(), "image", "pull", i.ref, filepath.Join(t.TempDir(), "layout")); err != nil {
+			t.Errorf("what %s is gone: %v", name, err)
+		}
+	}
+	shared.must(t, "app", "delete", "gc-away")
+}
+
 // A push into a namespace that is not there is one clear error, and leaves
 // nothing.
 func TestPushIntoNoNamespace(t *testing.T) {

@@ -191,7 +191,11 @@ func TestRollbackOfSeveralSources(t *testing.T) {
 }
 
 // external is a Git server of somebody else: git's own, over HTTP.
-type external struct{ url, work string }
+type external struct {
+	url, work string
+	// stop makes it unreachable.
+	stop func()
+}
 
 func newExternal(t *testing.T, files map[string]string) external {
 	t.Helper()
@@ -204,7 +208,7 @@ func newExternal(t *testing.T, files map[string]string) external {
 	shared.git(t, work, "init", "-q", "-b", "main")
 	shared.git(t, work, "remote", "add", "origin", filepath.Join(root, "ext.git"))
 	shared.push(t, work, files)
-	return external{server.URL + "/ext.git", work}
+	return external{server.URL + "/ext.git", work, server.Close}
 }
 
 // A repository of others is not written to: the application is pinned, says
