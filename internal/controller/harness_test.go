@@ -111,14 +111,14 @@ func testScheme(t testing.TB) *runtime.Scheme {
 
 // newHouse starts the engine over a Git directory, which is made where it is
 // empty.
-func newHouse(t testing.TB) *house {
+func newHouse(t testing.TB, with ...func(*Options)) *house {
 	t.Helper()
-	h := startHouse(t, t.TempDir())
+	h := startHouse(t, t.TempDir(), with...)
 	t.Cleanup(func() { h.stop() })
 	return h
 }
 
-func startHouse(t testing.TB, dir string) *house {
+func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 	t.Helper()
 	if _, err := api.Install(t.Context(), cluster.Config); err != nil {
 		t.Fatal(err)
@@ -161,7 +161,11 @@ func startHouse(t testing.TB, dir string) *house {
 		Commits: storeCommits{store}, Access: everyone{},
 		Fill: sealed.FillBy(func(ctx context.Context, _ string, input []byte) ([]byte, error) { return sealed.RunProgram(ctx, input) }),
 	}
-	if engine, err = Setup(mgr, stages, Options{Poll: time.Hour}); err != nil {
+	options := Options{Poll: time.Hour}
+	for _, set := range with {
+		set(&options)
+	}
+	if engine, err = Setup(mgr, stages, options); err != nil {
 		t.Fatal(err)
 	}
 	h.engine = engine

@@ -57,7 +57,7 @@ func (k *kustomizationRun) giveUp(ctx context.Context) (reconcile.Result, error)
 	k.wait = nil
 	return k.fail(ctx, meta.HealthCheckFailedReason, &deploy.ObjectError{
 		Ref: o.Ref, Op: "wait for", Reason: deploy.Timeout,
-		Err: fmt.Errorf("no %s after %s: it is %s: %s", o.Until, k.k.GetTimeout(), o.Health, orElse(o.Message, "no message")),
+		Err: fmt.Errorf("after %s it is still %s: %s", k.k.GetTimeout(), o.Health, orElse(o.Message, "no message")),
 	})
 }
 

@@ -14,9 +14,9 @@ type Until string
 
 const (
 	// UntilHealthy: an object of the plan, which what comes after it needs.
-	UntilHealthy Until = "healthy state"
+	UntilHealthy Until = "healthy state of"
 	// UntilGone: a managed object that was deleted, in a deletion.
-	UntilGone Until = "deletion"
+	UntilGone Until = "deletion of"
 	// UntilDone: a hook. It is not managed, so that no watch of managed objects
 	// shows it.
 	UntilDone Until = "completion of hook"
