@@ -73,6 +73,13 @@ func (s *sources) Resolve(ctx context.Context, req controller.SourceRequest) (co
 	if req.Chart != "" {
 		return s.chart(ctx, req)
 	}
+	if strings.HasPrefix(req.URL, "oci://") {
+		asked := controller.ArtifactRequest{Namespace: req.Namespace, URL: req.URL, Tag: req.Ref.Revision, MediaType: req.Layer.MediaType, Copy: req.Layer.Copy, Auth: req.Auth}
+		if strings.HasPrefix(req.Ref.Revision, "sha256:") {
+			asked.Digest = req.Ref.Revision
+		}
+		return s.Artifact(ctx, asked)
+	}
 	if req.Kept {
 		return s.git.ResolveKept(ctx, req.URL, git.Ref(req.Ref))
 	}

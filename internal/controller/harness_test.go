@@ -83,6 +83,9 @@ func (s storeSources) Resolve(ctx context.Context, r SourceRequest) (core.Snapsh
 	if r.Chart != "" {
 		return s.chart(ctx, r)
 	}
+	if strings.HasPrefix(r.URL, "oci://") {
+		return s.Artifact(ctx, ArtifactRequest{URL: r.URL, Digest: r.Ref.Revision, MediaType: r.Layer.MediaType, Copy: r.Layer.Copy, Auth: r.Auth})
+	}
 	return s.store.Resolve(ctx, r.URL, git.Ref(r.Ref), git.Auth{Username: r.Auth.Username, Password: r.Auth.Password})
 }
 
@@ -159,7 +162,9 @@ func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 		Sources: sources, Packages: sources, Releases: releases, Renderer: render.NewEngine(render.Limits{}),
 		Deployer: deploy.New(k, deploy.WithAnswered(watcher.Observe)), Watcher: watcher,
 		Commits: storeCommits{store}, Access: everyone{},
-		Fill: sealed.FillBy(func(ctx context.Context, _ string, input []byte) ([]byte, error) { return sealed.RunProgram(ctx, input) }),
+		Fill: sealed.FillBy(func(ctx context.Context, _ string, input []byte) ([]byte, error) {
+			return sealed.RunProgram(ctx, input)
+		}),
 	}
 	options := Options{Poll: time.Hour}
 	for _, set := range with {

@@ -69,7 +69,7 @@ func (p packages) chart(ctx context.Context, r SourceRequest) (core.Snapshot, er
 }
 
 func (packages) repository(r SourceRequest) chart.Repository {
-	return chart.Repository{URL: r.URL, Username: r.Auth.Username, Password: r.Auth.Password, PassCredentials: r.Auth.PassCredentials}
+	return chart.Repository{URL: r.URL, Username: r.Auth.Username, Password: r.Auth.Password, PassCredentials: r.Auth.PassCredentials, CA: r.Auth.CA, Cert: r.Auth.ClientCert, Key: r.Auth.ClientKey}
 }
 
 func (p packages) Index(ctx context.Context, r SourceRequest) (PackageIndex, error) {
@@ -133,7 +133,6 @@ func newHelmHost(t testing.TB) *helmHost {
 	t.Cleanup(h.Close)
 	return h
 }
-
 
 func (h *helmHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()

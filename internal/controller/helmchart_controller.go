@@ -87,7 +87,9 @@ func (r *helmCharts) store(key types.NamespacedName, a chartArtifact) {
 }
 
 // printable is what of an artifact decides whether it is another one.
-func printable(a chartArtifact) []any { return []any{a.name, a.version, a.digest, a.revision, a.generation} }
+func printable(a chartArtifact) []any {
+	return []any{a.name, a.version, a.digest, a.revision, a.generation}
+}
 
 func (r *helmCharts) forget(key types.NamespacedName) {
 	r.memories.forget(key)

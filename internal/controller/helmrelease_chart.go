@@ -226,4 +226,3 @@ func (h *helmReleaseRun) deleteChart(ctx context.Context) error {
 	}
 	return nil
 }
-

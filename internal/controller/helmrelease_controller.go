@@ -78,7 +78,7 @@ type helmReleases struct {
 	// depends is by source ("HelmChart ns/name") and by other HelmReleases.
 	depends *index
 
-	mu sync.Mutex
+	mu     sync.Mutex
 	acting map[types.NamespacedName]acting
 }
 

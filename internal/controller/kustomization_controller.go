@@ -44,8 +44,12 @@ func kustomDep(key types.NamespacedName) string { return "Kustomization " + key.
 // sourceChanged wakes who reads the GitRepository, but for those that are done
 // with it as it is now.
 func (r *kustomizations) sourceChanged(key types.NamespacedName) {
-	source := sourceDep(key)
 	a, there := r.repos.artifact(key)
+	r.artifactChanged(sourceDep(key), a, there)
+}
+
+// artifactChanged is sourceChanged for any kind of source.
+func (r *kustomizations) artifactChanged(source string, a artifact, there bool) {
 	for _, reader := range r.depends.of(source) {
 		if !there || !r.reads.follows(reader, source, a) {
 			r.wake.wake(reader, sourceMoved)
@@ -149,7 +153,7 @@ func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconc
 
 // noteDependencies says whom to wake this Kustomization for.
 func (k *kustomizationRun) noteDependencies() {
-	deps := []string{sourceDep(k.k.sourceKey())}
+	deps := []string{k.k.sourceDep()}
 	for _, d := range k.k.Spec.DependsOn {
 		deps = append(deps, kustomDep(dependencyKey(k.key, d)))
 	}
@@ -183,10 +187,10 @@ func (k *kustomizationRun) dependenciesReady(ctx context.Context) error {
 		if ready == nil || ready.Status != metav1.ConditionTrue || other.Status.ObservedGeneration != other.Generation {
 			return &notReadyError{key, "is not ready"}
 		}
-		if other.sourceKey() == k.k.sourceKey() {
-			a, ok := k.repos.artifact(k.k.sourceKey())
+		if other.sourceDep() == k.k.sourceDep() {
+			a, ok := k.sourceArtifact(k.k)
 			if ok && other.Status.LastAppliedRevision != a.snapshot.Revision.String() && readPin(other.Annotations).Revision == "" &&
-				!k.kustoms.reads.follows(key, sourceDep(k.k.sourceKey()), a) {
+				!k.kustoms.reads.follows(key, k.k.sourceDep(), a) {
 				return &notReadyError{key, "is not at the source's revision yet"}
 			}
 		}
@@ -212,7 +216,7 @@ func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, er
 		return k.fail(ctx, meta.ArtifactFailedReason, err)
 	}
 	if snap == nil {
-		// The GitRepository is not resolved yet in this process. That it is wakes us.
+		// The source is not resolved yet in this process. That it is wakes us.
 		return reconcile.Result{}, nil
 	}
 	revision := snap.Revision.String()
@@ -238,25 +242,12 @@ func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, er
 	return k.apply(ctx, t)
 }
 
-// snapshot is the source's tree: that of the GitRepository, or of the revision
+// snapshot is the source's tree: that of its artifact, or of the revision
 // to which the delivery is pinned. It is nil while it is not known yet.
 func (k *kustomizationRun) snapshot(ctx context.Context) (*core.Snapshot, error) {
-	key := k.k.sourceKey()
-	a, ok := k.repos.artifact(key)
+	a, ok := k.sourceArtifact(k.k)
 	if !ok {
-		u := &unstructured.Unstructured{}
-		u.SetGroupVersionKind(flux.GitRepository)
-		if err := k.client.Get(ctx, key, u); err != nil {
-			if apierrors.IsNotFound(err) {
-				return nil, fmt.Errorf("source 'GitRepository/%s' is not there", key)
-			}
-			return nil, fmt.Errorf("get source 'GitRepository/%s': %w", key, err)
-		}
-		// Our own last write is newer than the cache may be.
-		if ready := readyMessage(k.repos.memories.peek(key, u)); ready != "" {
-			return nil, fmt.Errorf("source 'GitRepository/%s' is not ready: %s", key, ready)
-		}
-		return nil, nil
+		return nil, k.sourceReason(ctx, k.k)
 	}
 	if k.delivery.pin.Revision == "" {
 		k.read = a
@@ -375,7 +366,7 @@ func (k *kustomizationRun) superseded(t *target) func() bool {
 		if news.has(specChanged) {
 			return true
 		}
-		a, ok := k.repos.artifact(k.k.sourceKey())
+		a, ok := k.sourceArtifact(k.k)
 		return news.has(sourceMoved) && ok && k.delivery.pin.Revision == "" && a.snapshot.Revision != t.revisions[0]
 	}
 }
@@ -431,7 +422,7 @@ func (k *kustomizationRun) succeed(ctx context.Context) (reconcile.Result, error
 		return reconcile.Result{}, err
 	}
 	if k.target != nil && k.delivery.pin.Revision == "" && k.target.from == k.read.id() {
-		k.kustoms.reads.join(k.key, sourceDep(k.k.sourceKey()), k.read, k.target.places[0])
+		k.kustoms.reads.join(k.key, k.k.sourceDep(), k.read, k.target.places[0])
 	}
 	if changed {
 		k.kustoms.wakeDependents(kustomDep(k.key), specChanged)

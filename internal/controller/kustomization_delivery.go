@@ -63,7 +63,7 @@ func readObject(u *unstructured.Unstructured, meta, spec, status any) (*SpecErro
 	return refused, nil
 }
 
-// sourceKey is the GitRepository that the Kustomization is made of.
+// sourceKey is the source that the Kustomization is made of.
 func (k *kustomizationObject) sourceKey() types.NamespacedName {
 	ns := k.Spec.SourceRef.Namespace
 	if ns == "" {
@@ -76,8 +76,8 @@ func (k *kustomizationObject) sourceKey() types.NamespacedName {
 // resolved by URL: the GitRepository's artifact is. The error is a *SpecError.
 func kustomizationDelivery(k *kustomizationObject) (*delivery, error) {
 	refused := &SpecError{}
-	if kind := k.Spec.SourceRef.Kind; kind != sourcev1.GitRepositoryKind {
-		refused.add("spec.sourceRef.kind", "%q is not supported; want %s", kind, sourcev1.GitRepositoryKind)
+	if kind := k.Spec.SourceRef.Kind; kind != sourcev1.GitRepositoryKind && kind != sourcev1.OCIRepositoryKind {
+		refused.add("spec.sourceRef.kind", "%q is not supported; want %s or %s", kind, sourcev1.GitRepositoryKind, sourcev1.OCIRepositoryKind)
 	}
 	dir := path.Clean("./" + strings.TrimPrefix(k.Spec.Path, "/"))
 	if dir == ".." || strings.HasPrefix(dir, "../") {

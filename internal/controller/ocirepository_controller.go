@@ -54,22 +54,31 @@ func (r *ociRepositories) artifact(key types.NamespacedName) (ociArtifact, bool)
 }
 
 // store keeps the artifact and wakes who reads it, where it is a new one.
-func (r *ociRepositories) store(key types.NamespacedName, a ociArtifact) {
+func (r *ociRepositories) store(ctx context.Context, key types.NamespacedName, a ociArtifact) {
 	r.mu.Lock()
 	old, known := r.artifacts[key]
 	r.artifacts[key] = a
 	r.mu.Unlock()
-	if !known || old.snapshot.Revision != a.snapshot.Revision || old.asked.URL != a.asked.URL ||
-		old.asked.MediaType != a.asked.MediaType || old.asked.Copy != a.asked.Copy {
-		r.changed(key)
+	if known && old.id() == a.id() {
+		return
 	}
+	var changed []string // nil: everything
+	if known {
+		var err error
+		if changed, err = changedPlaces(ctx, old.snapshot.Tree, a.snapshot.Tree); err != nil {
+			changed = nil
+		}
+	}
+	r.kustoms.reads.advance(ociRepositoryDep(key), old.id(), a.artifact, changed)
+	r.changed(key)
 }
 
 // changed wakes who reads the OCIRepository.
 func (r *ociRepositories) changed(key types.NamespacedName) {
 	dep := ociRepositoryDep(key)
 	r.helm.releases.wakeDependents(dep, sourceMoved)
-	r.kustoms.wakeDependents(dep, sourceMoved)
+	a, there := r.artifact(key)
+	r.kustoms.artifactChanged(dep, a.artifact, there)
 }
 
 func (r *ociRepositories) forget(key types.NamespacedName) {
@@ -175,7 +184,8 @@ func (o *ociRepositoryRun) pull(ctx context.Context) (reconcile.Result, error) {
 			return o.fail(ctx, true, "InvalidSpec", err)
 		}
 	}
-	o.repos.store(o.key, ociArtifact{artifact: artifact{snapshot: snap}, asked: req})
+	a := artifact{snapshot: snap, request: req.source(snap.Revision.Commit), ignore: digest([]any{o.spec.Ignore, req.MediaType, req.Copy})}
+	o.repos.store(ctx, o.key, ociArtifact{artifact: a, asked: req})
 	o.st.ObservedIgnore, o.st.ObservedLayerSelector, o.st.URL = o.spec.Ignore, o.spec.LayerSelector, o.spec.URL
 	revision := snap.Revision.String()
 	return o.succeed(ctx, revision, snap.Revision.Commit, fmt.Sprintf("ocirepository/%s/%s/%s", o.key.Namespace, o.key.Name, snap.Revision.Commit),

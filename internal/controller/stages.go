@@ -54,9 +54,19 @@ type SourceRequest struct {
 	Chart string
 	Ref   SourceRef
 	Auth  Auth
+	// Layer says what is wanted of an OCI artifact: of an URL oci://HOST/NAME
+	// without a chart, whose Ref.Revision is a tag or a digest.
+	Layer Layer
 	// Fetch asks an external repository again; otherwise what is already here
 	// is good enough. Kept asks none, whatever is here.
 	Fetch, Kept bool
+}
+
+// Layer is one layer of an OCI artifact: the first one of the media type, or
+// of all. Copy leaves it as it is, as one file; otherwise it is unpacked.
+type Layer struct {
+	MediaType string
+	Copy      bool
 }
 
 // SourceRef says at which revision. The first that is set wins, in the order

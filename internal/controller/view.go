@@ -129,9 +129,9 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 	if err != nil {
 		return nil, err
 	}
-	a, ok := e.repos.artifact(k.sourceKey())
+	a, ok := e.sourceArtifact(k)
 	if !ok {
-		return nil, problem.New(http.StatusUnprocessableEntity, "source 'GitRepository/%s' is not ready", k.sourceKey())
+		return nil, problem.New(http.StatusUnprocessableEntity, "source '%s/%s' is not ready", k.Spec.SourceRef.Kind, k.sourceKey())
 	}
 	d.sources[0].from = a.request
 	run := &kustomizationRun{k: k, status: &k.Status}

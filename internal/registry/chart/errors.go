@@ -25,7 +25,9 @@ type AuthError struct {
 	Err   error
 }
 
-func (e *AuthError) Error() string { return fmt.Sprintf("%s: no permission: %v", named(e.Chart), e.Err) }
+func (e *AuthError) Error() string {
+	return fmt.Sprintf("%s: no permission: %v", named(e.Chart), e.Err)
+}
 func (e *AuthError) Unwrap() error { return e.Err }
 
 // UnreachableError says that the registry could not be asked now.
