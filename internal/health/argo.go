@@ -140,12 +140,17 @@ func autoscaler(obj *unstructured.Unstructured) (core.Health, string, error) {
 	}
 	degraded := []string{
 		"AbleToScale/FailedGetScale", "AbleToScale/FailedUpdateScale",
-		"ScalingActive/FailedGetResourceMetric", "ScalingActive/InvalidSelector",
+		"ScalingActive/FailedGetResourceMetric", "ScalingActive/FailedGetObjectMetric",
+		"ScalingActive/FailedGetPodsMetric", "ScalingActive/FailedGetExternalMetric",
+		"ScalingActive/FailedComputeMetricsReplicas", "ScalingActive/InvalidSelector",
 	}
+	// One that could scale but has no metrics says so in a later condition.
 	for _, c := range cs {
 		if slices.Contains(degraded, c.Type+"/"+c.Reason) {
 			return core.Degraded, c.Message, nil
 		}
+	}
+	for _, c := range cs {
 		if (c.Type == "AbleToScale" || c.Type == "ScalingLimited") && c.Status == "True" {
 			return core.Healthy, c.Message, nil
 		}

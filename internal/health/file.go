@@ -70,6 +70,8 @@ type document struct {
 
 // ruleSpec is a rule as it is written.
 type ruleSpec struct {
+	// Source is of this rule alone.
+	Source string `json:"source"`
 	// Kinds are GROUP/KIND, or KIND of the core group; both may have * in it.
 	Kinds []string `json:"kinds"`
 	// Dialect is argocd or flux; a rule without is for both.

@@ -91,7 +91,7 @@ func sum(v ref.Val) ref.Val {
 // argument that can come more than once in the result.
 func targetRoom(f cel.MacroExprFactory, target ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
 	name := "join"
-	var with ast.Expr = f.NewLiteral(types.String(""))
+	with := f.NewLiteral(types.String(""))
 	switch len(args) {
 	case 1:
 		with = f.Copy(args[0])

@@ -36,6 +36,8 @@ func TestArgoCD(t *testing.T) {
 		{"a load balancer to come", `{apiVersion: v1, kind: Service, spec: {type: LoadBalancer}}`, core.Progressing, ""},
 		{"an Ingress without a load balancer", `{apiVersion: networking.k8s.io/v1, kind: Ingress}`, core.Progressing, ""},
 		{"an autoscaler without metrics", `{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, status: {conditions: [{type: ScalingActive, status: "False", reason: FailedGetResourceMetric, message: none}]}}`, core.Degraded, "none"},
+		{"an autoscaler that could, with metrics", `{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, status: {conditions: [{type: AbleToScale, status: "True", message: can}, {type: ScalingActive, status: "False", reason: FailedGetExternalMetric, message: none}]}}`, core.Degraded, "none"},
+		{"an autoscaler", `{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, status: {conditions: [{type: AbleToScale, status: "True", message: can}]}}`, core.Healthy, "can"},
 		{"an APIService", `{apiVersion: apiregistration.k8s.io/v1, kind: APIService, status: {conditions: [{type: Available, status: "False", reason: X, message: away}]}}`, core.Progressing, "X: away"},
 		{"a ConfigMap", `{apiVersion: v1, kind: ConfigMap}`, core.Healthy, ""},
 		{"what is being deleted", `{apiVersion: v1, kind: ConfigMap, metadata: {deletionTimestamp: "2026-01-01T00:00:00Z"}}`, core.Progressing, "Pending deletion"},
