@@ -2,11 +2,11 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/appset"
+	"github.com/fairway-cd/fairway/internal/appset/scm"
 	"github.com/fairway-cd/fairway/internal/core"
 )
 
@@ -104,13 +104,17 @@ func (in *setInputs) Clusters(ctx context.Context) ([]appset.Cluster, error) {
 }
 
 // Repositories implements appset.Inputs.
-func (in *setInputs) Repositories(context.Context, *argo.SCMProviderGenerator) ([]appset.Repository, error) {
+func (in *setInputs) Repositories(ctx context.Context, gen *argo.SCMProviderGenerator) ([]appset.Repository, error) {
 	in.needs.provider = true
-	return nil, errors.New("not yet")
+	return in.provider().Repositories(ctx, gen)
 }
 
 // PullRequests implements appset.Inputs.
-func (in *setInputs) PullRequests(context.Context, *argo.PullRequestGenerator) ([]appset.PullRequest, error) {
+func (in *setInputs) PullRequests(ctx context.Context, gen *argo.PullRequestGenerator) ([]appset.PullRequest, error) {
 	in.needs.provider = true
-	return nil, errors.New("not yet")
+	return in.provider().PullRequests(ctx, gen)
+}
+
+func (in *setInputs) provider() *scm.Client {
+	return &scm.Client{Credentials: setCredentials{in.Engine, in.set.Namespace}}
 }
