@@ -71,7 +71,7 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	g.addServerFlag(apps)
 	sets := newAppSetCommand(g.restConfig, g.api)
 	g.addServerFlag(sets)
-	add("delivery", apps, sets)
+	add("delivery", apps, sets, newSecretsCommand(g))
 	return root
 }
 
