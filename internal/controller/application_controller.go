@@ -75,7 +75,9 @@ func (r *applications) forget(key types.NamespacedName) {
 	r.reads.leave(key)
 	r.bySource.set(key)
 	r.byProject.set(key)
-	r.stages.Watcher.Forget(core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: key.Namespace, Name: key.Name})
+	owner := core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: key.Namespace, Name: key.Name}
+	r.private.forget(owner)
+	r.stages.Watcher.Forget(owner)
 }
 
 // applicationRun is one reconcile of one Application. status is what will be

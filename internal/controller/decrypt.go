@@ -35,6 +35,8 @@ type decryption struct {
 	// keys are nil until unlock has read them, and where there are none.
 	keys     *sops.Keys
 	unlocked bool
+	// private is what was decrypted of other kinds than Secret.
+	private *private
 }
 
 // kustomizationDecryption reads spec.decryption.
@@ -140,6 +142,9 @@ func (c *decryption) decrypter() render.Decrypter {
 // Secret that is encrypted, and is not to be decrypted, is an error: it would
 // be applied with its cipher texts for values.
 func (c *decryption) decrypt(objects []*unstructured.Unstructured) error {
+	if c.private == nil {
+		c.private = &private{}
+	}
 	for i, o := range objects {
 		disabled := strings.EqualFold(mark.FluxSetting(o, "decrypt"), "disabled")
 		encrypted := sops.EncryptedObject(o.Object)
@@ -156,6 +161,9 @@ func (c *decryption) decrypt(objects []*unstructured.Unstructured) error {
 			var plain map[string]any
 			if plain, err = sops.DecryptObject(o.Object, c.keys); err == nil {
 				objects[i] = &unstructured.Unstructured{Object: plain}
+				if !isSecret(o) {
+					c.private.note(o, objects[i])
+				}
 			}
 		case isSecret(o):
 			objects[i], err = c.decryptData(o)
@@ -216,4 +224,11 @@ func (noKeysError) Error() string { return "it is encrypted by sops, and no keys
 // Hint says where keys are given.
 func (noKeysError) Hint() string {
 	return "set spec.decryption of the Kustomization, or annotate the Application's project with " + annotationDecryption
+}
+
+// tell has what was decrypted kept from whoever reads what the deployer says.
+func (d *delivery) tell(to *discreet) {
+	if d.decryption.private != nil {
+		to.know(d.owner, d.decryption.private)
+	}
 }

@@ -332,3 +332,62 @@ spec:
 	h.silent(appObject("in-clear"), canary)
 	h.delete(appObject("in-clear"))
 }
+
+// TestPrivateValuesOfOtherKinds: what is encrypted in other kinds than Secret
+// is not shown either, though the API server quotes it.
+func TestPrivateValuesOfOtherKinds(t *testing.T) {
+	h := newHouse(t)
+	v := newVault(t)
+	h.namespace("private")
+	h.apply(v.secret("private", "sops-age"))
+	encrypt := func(manifest string) string {
+		return v.Encrypt(t, "yaml", manifest, "--age", v.recipient, "--encrypted-regex", "^(data|spec)$")
+	}
+	config := func(value string) string {
+		return encrypt("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: conf\n  namespace: private\ndata:\n  url: db://me:" + value + "@db\n")
+	}
+	repo := h.repo("private/app", map[string]string{"app/conf.yaml": config(canary)})
+	h.apply(h.fluxPair("private", "app", "private/app", "app", decryptionSpec))
+	k := h.kustomization("private", "app", "is ready", readyAt(""))
+	h.waitLive("v1", "ConfigMap", "private", "conf", field("db://me:"+canary+"@db", "data", "url"))
+	h.silent(k, canary)
+	hidden := func(what string) {
+		t.Helper()
+		code, body := h.answer("/api/v1/kustomizations/private/app/" + what)
+		if code != http.StatusOK || strings.Contains(body, canary) || !strings.Contains(body, "conf") {
+			t.Errorf("%s: %d %s", what, code, body)
+		}
+	}
+	hidden("manifests")
+	h.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: conf, namespace: private}\ndata: {url: \"" + canary + " of somebody\"}\n")
+	h.waitLive("v1", "ConfigMap", "private", "conf", field("db://me:"+canary+"@db", "data", "url"))
+
+	// A new value, and an object that the API server refuses with its values.
+	h.push(repo, map[string]string{
+		"app/conf.yaml": config(canary + "-2"),
+		"app/service.yaml": encrypt("apiVersion: v1\nkind: Service\nmetadata:\n  name: refused\n  namespace: private\nspec:\n  type: " + canary +
+			"-type\n  clusterIP: " + canary + "\n  ports:\n  - port: 1\n"),
+	})
+	h.kustomization("private", "app", "is refused", func(k *kustomizev1.Kustomization) bool {
+		return notReady("ReconciliationFailed", "refused", hiddenValue)(k)
+	})
+	h.silent(k, canary)
+	hidden("diff")
+	hidden("manifests")
+
+	h.namespace("argocd")
+	h.apply(v.secret("argocd", "private-keys"))
+	h.apply("apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata: {name: private, namespace: argocd, annotations: {" + annotationDecryption + ": private-keys}}\n" +
+		"spec: {sourceRepos: [\"*\"], destinations: [{server: \"*\", namespace: \"*\"}]}\n")
+	h.namespace("private-argo")
+	h.apply(strings.Replace(h.application("private", "private/app", "app", "private-argo", automated), "project: default", "project: private", 1))
+	h.waitApp("private", "is refused", func(a *argo.Application) bool {
+		return a.Status.OperationState != nil && strings.Contains(a.Status.OperationState.Message, hiddenValue)
+	})
+	h.silent(appObject("private"), canary)
+	code, body := h.answer("/api/v1/applications/argocd/private/diff")
+	if code != http.StatusOK || strings.Contains(body, canary) {
+		t.Errorf("diff: %d %s", code, body)
+	}
+	h.delete(appObject("private"))
+}

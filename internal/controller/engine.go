@@ -69,6 +69,7 @@ type Engine struct {
 	sets    *applicationSets
 	helm    *helmKinds
 	sealed  *sealedSecrets
+	private *discreet
 }
 
 // RefUpdated wakes those, and only those, whose source is the repository that

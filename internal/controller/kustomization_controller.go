@@ -112,6 +112,7 @@ func (r *kustomizations) owner(key types.NamespacedName) core.Owner {
 func (r *kustomizations) forget(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.reads.leave(key)
+	r.private.forget(r.owner(key))
 	r.depends.set(key)
 	r.stages.Watcher.Forget(r.owner(key))
 }

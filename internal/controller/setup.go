@@ -65,6 +65,8 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 		caps:   &capabilitiesCache{client: clientset.Discovery()},
 		stats:  stats,
 	}
+	e.private = newDiscreet(stages.Deployer)
+	e.stages.Deployer = e.private
 	e.others = &others{client: clientset, by: map[core.Dialect][]string{}, free: e.resumeDialect, taken: e.standBack}
 	e.apps, e.kustoms, e.repos = newApplications(e), newKustomizations(e), newGitRepositories(e)
 	e.sets = newApplicationSets(e, clientset)

@@ -119,6 +119,7 @@ func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot)
 	for _, list := range inputs {
 		t.places = append(t.places, placesOf(list))
 	}
+	d.tell(e.private)
 	t.images = imagesOf(t.objects)
 	t.seal()
 	return t, nil

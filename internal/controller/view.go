@@ -169,8 +169,10 @@ func (e *Engine) manifests(ctx context.Context, owner core.Owner, revision strin
 		return nil, err
 	}
 	out := copies(t.objects)
+	private := e.private.of(owner)
 	for _, o := range out {
 		hideSecret(o)
+		private.hide(o)
 	}
 	return out, nil
 }

@@ -1,0 +1,237 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+)
+
+// hiddenValue stands in the place of a value that is not shown.
+const hiddenValue = "++++++++"
+
+// leastPrivate is the length under which a value is not looked for in texts: it
+// would be found everywhere.
+const leastPrivate = 4
+
+// private are what of a delivery is encrypted in Git and is not in a Secret,
+// of which everybody knows that its values are not to be shown: the encrypted
+// values of other kinds.
+type private struct {
+	objects map[core.ObjectRef]bool
+	values  []string // the longest first
+}
+
+// identity is the object's, whichever namespace it comes to.
+func identity(ref core.ObjectRef) core.ObjectRef {
+	return core.ObjectRef{Group: ref.Group, Kind: ref.Kind, Name: ref.Name}
+}
+
+// note adds what was decrypted of an object.
+func (p *private) note(encrypted, plain *unstructured.Unstructured) {
+	if p.objects == nil {
+		p.objects = map[core.ObjectRef]bool{}
+	}
+	p.objects[identity(refOf(plain))] = true
+	p.walk(encrypted.Object, plain.Object)
+	p.sort()
+}
+
+func (p *private) sort() {
+	slices.SortFunc(p.values, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	p.values = slices.Compact(p.values)
+}
+
+// walk notes the leaves that are not what they were.
+func (p *private) walk(encrypted, plain any) {
+	switch plain := plain.(type) {
+	case map[string]any:
+		before, _ := encrypted.(map[string]any)
+		for key, v := range plain {
+			p.walk(before[key], v)
+		}
+	case []any:
+		before, _ := encrypted.([]any)
+		for i, v := range plain {
+			if i < len(before) {
+				p.walk(before[i], v)
+			}
+		}
+	default:
+		if text := fmt.Sprint(plain); plain != encrypted && len(text) >= leastPrivate {
+			p.values = append(p.values, text)
+			for line := range strings.SplitSeq(text, "\n") {
+				if line = strings.TrimSpace(line); len(line) >= leastPrivate && line != text {
+					p.values = append(p.values, line)
+				}
+			}
+		}
+	}
+}
+
+// scrub takes the values out of a text.
+func (p *private) scrub(text string) string {
+	for _, v := range p.values {
+		text = strings.ReplaceAll(text, v, hiddenValue)
+	}
+	return text
+}
+
+// hide takes the values out of an object.
+func (p *private) hide(o *unstructured.Unstructured) {
+	if p == nil || o == nil || !p.objects[identity(refOf(o))] {
+		return
+	}
+	var hide func(v any) any
+	hide = func(v any) any {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, e := range v {
+				v[key] = hide(e)
+			}
+		case []any:
+			for i, e := range v {
+				v[i] = hide(e)
+			}
+		default:
+			if text := fmt.Sprint(v); slices.Contains(p.values, text) {
+				return hiddenValue
+			} else if s, ok := v.(string); ok {
+				return p.scrub(s)
+			}
+		}
+		return v
+	}
+	hide(o.Object)
+}
+
+// scrubbedError is an error without private values. What it wraps is for
+// classification, not to be shown.
+type scrubbedError struct {
+	err  error
+	text string
+}
+
+func (e *scrubbedError) Error() string { return e.text }
+func (e *scrubbedError) Unwrap() error { return e.err }
+
+func (p *private) scrubError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text := p.scrub(err.Error()); text != err.Error() {
+		return &scrubbedError{err, text}
+	}
+	return err
+}
+
+// discreet is a Deployer that does not tell private values. It knows them by
+// owner, from the last render.
+type discreet struct {
+	deploy.Deployer
+
+	mu sync.Mutex
+	by map[core.Owner]*private
+}
+
+func newDiscreet(d deploy.Deployer) *discreet {
+	return &discreet{Deployer: d, by: map[core.Owner]*private{}}
+}
+
+// maxPrivate is how many values are known of one owner, of its last renders.
+const maxPrivate = 10000
+
+// know adds to what is known of the owner: another revision may be rendered
+// while one is brought out.
+func (d *discreet) know(owner core.Owner, p *private) {
+	if d == nil || len(p.objects) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p = &private{objects: maps.Clone(p.objects), values: slices.Clone(p.values)}
+	if before := d.by[owner]; before != nil {
+		for ref := range before.objects {
+			p.objects[ref] = true
+		}
+		p.values = append(p.values, before.values[:min(len(before.values), max(0, maxPrivate-len(p.values)))]...)
+		p.sort()
+	}
+	d.by[owner] = p
+}
+
+// forget forgets the owner.
+func (d *discreet) forget(owner core.Owner) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.by, owner)
+}
+
+// of is what is known of the owner, or nil.
+func (d *discreet) of(owner core.Owner) *private {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.by[owner]
+}
+
+// Apply implements deploy.Deployer.
+func (d *discreet) Apply(ctx context.Context, plan deploy.Plan) (*deploy.Outcome, error) {
+	outcome, err := d.Deployer.Apply(ctx, plan)
+	return outcome, d.tidy(plan.Owner, outcome, err)
+}
+
+// Delete implements deploy.Deployer.
+func (d *discreet) Delete(ctx context.Context, what deploy.Deletion) (*deploy.Outcome, error) {
+	outcome, err := d.Deployer.Delete(ctx, what)
+	return outcome, d.tidy(what.Owner, outcome, err)
+}
+
+// tidy takes the owner's private values out of what was done.
+func (d *discreet) tidy(owner core.Owner, outcome *deploy.Outcome, err error) error {
+	p := d.of(owner)
+	if p == nil {
+		return err
+	}
+	for i := range outcome.Results {
+		r := &outcome.Results[i]
+		r.Message, r.Err = p.scrub(r.Message), p.scrubError(r.Err)
+	}
+	var waiting *deploy.WaitingError
+	if errors.As(err, &waiting) {
+		waiting.Failure = p.scrubError(waiting.Failure)
+		for i := range waiting.Objects {
+			waiting.Objects[i].Message = p.scrub(waiting.Objects[i].Message)
+		}
+	}
+	return p.scrubError(err)
+}
+
+// Compare implements deploy.Deployer. Of an object with private values, what is
+// live may hold older ones: neither side is shown.
+func (d *discreet) Compare(ctx context.Context, plan deploy.Plan) (*deploy.Comparison, error) {
+	c, err := d.Deployer.Compare(ctx, plan)
+	p := d.of(plan.Owner)
+	if p == nil || err != nil {
+		return c, err
+	}
+	for i := range c.Differences {
+		diff := &c.Differences[i]
+		diff.Message, diff.Err = p.scrub(diff.Message), p.scrubError(diff.Err)
+		if p.objects[identity(diff.Ref)] && diff.State != deploy.InSync {
+			diff.Wanted, diff.Live = nil, nil
+			if diff.Message == "" && diff.Err == nil {
+				diff.Message = "values of it are encrypted in Git: the difference is not shown"
+			}
+		}
+	}
+	return c, nil
+}
