@@ -215,19 +215,8 @@ func (s imageSet) addSpec(spec corev1.PodSpec) {
 
 // addObject adds every field named image below an object, whatever its kind.
 func (s imageSet) addObject(v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			if name, ok := value.(string); ok && key == "image" {
-				s[name] = true
-				continue
-			}
-			s.addObject(value)
-		}
-	case []any:
-		for _, value := range v {
-			s.addObject(value)
-		}
+	for _, name := range appendFields(nil, v, "image") {
+		s[name] = true
 	}
 }
 

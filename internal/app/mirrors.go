@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
-	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
@@ -42,31 +45,39 @@ func (e *engine) sweepMirrors(ctx context.Context) error {
 // repositoryURLs are those that an object refers to: to deliver from them now,
 // or to roll back to what was delivered from them.
 func (e *engine) repositoryURLs(ctx context.Context) ([]string, error) {
-	apps, err := listAs[argoproj.Application](ctx, e.mgr.GetCache(), applicationKind)
-	if err != nil {
-		return nil, err
-	}
-	repositories, err := listAs[sourcev1.GitRepository](ctx, e.mgr.GetCache(), flux.GitRepository)
-	if err != nil {
-		return nil, err
-	}
 	var urls []string
-	add := func(one *argoproj.ApplicationSource, several []argoproj.ApplicationSource) {
-		if one != nil {
-			urls = append(urls, one.RepoURL)
+	for kind, field := range map[schema.GroupVersionKind]string{
+		applicationKind: "repoURL",
+		argoproj.GroupVersion.WithKind(argoproj.ApplicationSetKind): "repoURL",
+		flux.GitRepository: "url",
+	} {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+		if err := e.mgr.GetCache().List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("listing %ss: %w", kind.Kind, err)
 		}
-		for _, s := range several {
-			urls = append(urls, s.RepoURL)
+		for i := range list.Items {
+			urls = appendFields(urls, list.Items[i].Object, field)
 		}
-	}
-	for i := range apps {
-		add(apps[i].Spec.Source, apps[i].Spec.Sources)
-		for _, h := range apps[i].Status.History {
-			add(&h.Source, h.Sources)
-		}
-	}
-	for i := range repositories {
-		urls = append(urls, repositories[i].Spec.URL)
 	}
 	return urls, nil
+}
+
+// appendFields appends the texts in all fields of the name, wherever they are.
+func appendFields(texts []string, v any, name string) []string {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			if text, ok := value.(string); ok && key == name {
+				texts = append(texts, text)
+				continue
+			}
+			texts = appendFields(texts, value, name)
+		}
+	case []any:
+		for _, value := range v {
+			texts = appendFields(texts, value, name)
+		}
+	}
+	return texts
 }

@@ -61,7 +61,7 @@ func (s *Store) Sweep(ctx context.Context, referred []string) (removed []string,
 		if kept[m.dir] || ctx.Err() != nil || now.Sub(m.last) < age {
 			continue
 		}
-		url, err := s.removeMirror(m.dir, age)
+		url, err := s.removeMirror(ctx, m.dir, age)
 		switch {
 		case errors.Is(err, errInUse):
 		case err != nil:
@@ -128,12 +128,16 @@ func (s *Store) setSize(dir string, size int64) {
 	s.sizes[dir] = size
 }
 
+// sweepPatience is how long a mirror's lock is waited for: longer than the
+// looking after what a crash left, at a start.
+const sweepPatience = 3 * time.Second
+
 // errInUse says that a mirror cannot go now.
 var errInUse = errors.New("in use")
 
 // removeMirror removes a mirror that was not used for so long, and returns its
 // URL.
-func (s *Store) removeMirror(dir string, unused time.Duration) (url string, err error) {
+func (s *Store) removeMirror(ctx context.Context, dir string, unused time.Duration) (url string, err error) {
 	g := s.gate(dir)
 	select {
 	case <-g.turn:
@@ -141,8 +145,10 @@ func (s *Store) removeMirror(dir string, unused time.Duration) (url string, err 
 	default:
 		return "", errInUse // by a fetch
 	}
-	lock, err := tryLock(filepath.Join(dir, lockFile), true)
-	if errors.Is(err, errLocked) {
+	waiting, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	lock, err := waitLock(waiting, filepath.Join(dir, lockFile), true)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return "", errInUse // by a fetch of a server that died, or by git gc
 	}
 	if err != nil {
