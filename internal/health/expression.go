@@ -20,7 +20,8 @@ const (
 	maxQuote = 120
 	// maxCost is what one evaluation of an expression may cost, in CEL's units,
 	// and maxTotal what all those for one object may: some hundred milliseconds.
-	// A shipped rule costs less than a thousandth of it.
+	// The shipped rules
+	// cost less than a hundredth of it.
 	maxCost  = 200_000
 	maxTotal = 500_000
 )

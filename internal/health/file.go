@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -32,12 +33,30 @@ type File struct {
 	Text []byte
 }
 
+// FilesOf are the files in a ConfigMap's data, in the order of their names.
+func FilesOf(data map[string]string) []File {
+	var files []File
+	for _, name := range slices.Sorted(maps.Keys(data)) {
+		files = append(files, File{Name: name, Text: []byte(data[name])})
+	}
+	return files
+}
+
 // ReadFiles reads the files of rules in a directory and those below it: all
-// that end in .yaml, in the order of their paths.
+// that end in .yaml, in the order of their paths, but for hidden directories.
+// Links are followed: in a mounted ConfigMap, files are links into a hidden one.
 func ReadFiles(dir fs.FS) ([]File, error) {
 	var files []File
 	err := fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || path.Ext(name) != ".yaml" {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && strings.HasPrefix(d.Name(), "."):
+			return fs.SkipDir
+		case d.IsDir() || path.Ext(name) != ".yaml":
+			return nil
+		}
+		if info, err := fs.Stat(dir, name); err != nil || !info.Mode().IsRegular() {
 			return err
 		}
 		if len(files) == maxFiles {

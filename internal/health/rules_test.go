@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -183,6 +185,38 @@ rules:
 				t.Errorf("is %s %q, want %s %q", health, message, c.health, c.message)
 			}
 		})
+	}
+}
+
+// A ConfigMap that is mounted is read as one that is not.
+func TestReadFiles(t *testing.T) {
+	dir := t.TempDir()
+	data := map[string]string{"b.yaml": "rules: []", "a.yaml": "rules: []"}
+	for _, d := range []string{"..2026_01_01", "more"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range data {
+		if err := os.WriteFile(filepath.Join(dir, "..2026_01_01", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("..2026_01_01", filepath.Join(dir, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "README"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	files, err := ReadFiles(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := FilesOf(data); !reflect.DeepEqual(files, want) {
+		t.Errorf("are %q, want %q", files, want)
 	}
 }
 
