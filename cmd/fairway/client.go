@@ -73,10 +73,11 @@ func (g *globals) api(context.Context) (*apiClient, error) {
 	}
 	if inst.Config.Kubeconfig != "" {
 		// Whose cluster it is has a name there; our account may do little.
+		var none *noTokenError
 		switch who, err := g.kubeconfigToken(); {
 		case err == nil:
 			return newAPIClient(server, nil, who)
-		case !errors.Is(err, errNoToken):
+		case !errors.As(err, &none):
 			return nil, err
 		}
 	}
@@ -111,12 +112,30 @@ func (g *globals) remoteAPI(address string) (*apiClient, error) {
 	}
 	who, err := g.kubeconfigToken()
 	if err != nil {
-		return nil, withHint(fmt.Errorf("no credential for %s: %w", server, err), "'fairway login "+server.String()+"' keeps one")
+		return nil, withHint(fmt.Errorf("no credential for %s: %w", server, err),
+			"'fairway login "+server.String()+"' keeps one; a token of a ServiceAccount is made by 'kubectl create token NAME --audience=fairway'")
 	}
 	return newAPIClient(server, ca, who)
 }
 
-var errNoToken = errors.New("the kubeconfig has no token")
+// noTokenError says that a kubeconfig proves its user to the Kubernetes API
+// alone: Fairway has that asked about tokens, and sees nothing else.
+type noTokenError struct {
+	// has is what there is instead.
+	has string
+}
+
+func (e *noTokenError) Error() string {
+	if e.has == "" {
+		return "the kubeconfig has no token"
+	}
+	return "the kubeconfig has " + e.has + " and no token, and only the Kubernetes API takes that"
+}
+
+// Hint implements core.Hinted.
+func (e *noTokenError) Hint() string {
+	return "'fairway login SERVER' keeps a token; one of a ServiceAccount is made by 'kubectl create token NAME --audience=fairway'"
+}
 
 // kubeconfigToken is the token that the kubeconfig has, or gets from a program.
 func (g *globals) kubeconfigToken() (credential, error) {
@@ -129,12 +148,34 @@ func (g *globals) kubeconfigToken() (credential, error) {
 		return nil, errors.New("the kubeconfig impersonates somebody, which only the Kubernetes API understands")
 	}
 	if config.BearerToken == "" && config.BearerTokenFile == "" && config.ExecProvider == nil && config.AuthProvider == nil {
-		return nil, errNoToken
+		none := &noTokenError{}
+		switch {
+		case len(config.CertData) > 0 || config.CertFile != "":
+			none.has = "a client certificate"
+		case config.Username != "":
+			none.has = "a password"
+		}
+		return nil, none
 	}
 	config.Username, config.Password = "", "" // for the API server alone
 	return func(next http.RoundTripper) (http.RoundTripper, error) {
-		return rest.HTTPWrappersForConfig(config, next)
+		return rest.HTTPWrappersForConfig(config, tokenOnly{next})
 	}, nil
+}
+
+// tokenOnly refuses requests that have come here without a token: a program of
+// the kubeconfig may give a certificate instead.
+type tokenOnly struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t tokenOnly) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Authorization") == "" {
+		if r.Body != nil {
+			r.Body.Close()
+		}
+		return nil, &noTokenError{has: "a program that gives a client certificate"}
+	}
+	return t.next.RoundTrip(r)
 }
 
 func requireUp(inst *app.Instance) error {
