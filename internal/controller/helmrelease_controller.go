@@ -57,6 +57,12 @@ func (e *Engine) addHelm(mgr manager.Manager) error {
 		return err
 	}
 	r := e.helm.releases
+	err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		return e.stages.Releases.Run(ctx, func(owner types.NamespacedName) { r.wake.wake(owner, drifted) })
+	}))
+	if err != nil {
+		return err
+	}
 	return e.addController(mgr, "helmrelease", flux.HelmRelease, r, r.wake, watched(mgr, flux.HelmRelease, r.specChanged))
 }
 
@@ -145,6 +151,7 @@ func (r *helmReleases) interruptible(ctx context.Context, key types.NamespacedNa
 func (r *helmReleases) forget(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.depends.set(key)
+	r.stages.Releases.Expect(context.Background(), key, nil)
 	r.wakeDependents(helmReleaseDep(key), specChanged)
 }
 
@@ -165,6 +172,8 @@ type helmReleaseRun struct {
 	release *release.Release
 	// attempted says that an action has failed in this reconcile.
 	attempted bool
+	// pause is how long a correction waits, so as not to fight.
+	pause time.Duration
 }
 
 // Reconcile brings one HelmRelease to what it asks for.
@@ -265,7 +274,7 @@ func (h *helmReleaseRun) want() {
 // nobody asks to look again.
 func (h *helmReleaseRun) settled() bool {
 	st := &h.hr.Status
-	return h.deployed == h.source && !h.why.has(timerFired) && h.asked == st.LastHandledReconcileAt && st.ObservedGeneration == h.hr.Generation &&
+	return h.deployed == h.source && !h.why.has(timerFired|drifted) && h.asked == st.LastHandledReconcileAt && st.ObservedGeneration == h.hr.Generation &&
 		apimeta.IsStatusConditionTrue(st.Conditions, meta.ReadyCondition) && !h.targetChanged()
 }
 

@@ -8,6 +8,7 @@ import (
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/testkit"
 )
@@ -193,6 +194,19 @@ func TestHelmReleaseDrift(t *testing.T) {
 	h.waitLive("v1", "ConfigMap", "helm-drift", "web-config", field("red", "data", "color"))
 	h.waitLive("v1", "ConfigMap", "helm-drift", "web-config", field("hand", "data", "big"))
 	h.helmRelease("helm-drift", "web", "to be corrected", drifted("False"))
+	// That something changes, or is deleted, is seen at once.
+	set("again")
+	h.waitLive("v1", "ConfigMap", "helm-drift", "web-config", field("red", "data", "color"))
+	gone := h.waitLive("v1", "ConfigMap", "helm-drift", "web-config", nil)
+	if err := h.kube.Delete(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	h.waitLive("v1", "ConfigMap", "helm-drift", "web-config", func(u *unstructured.Unstructured) error {
+		if u.GetUID() == gone.GetUID() {
+			return errors.New("it is not deleted yet")
+		}
+		return field("red", "data", "color")(u)
+	})
 	testkit.Eventually(t, "the event", func() error {
 		return h.eventOf("helm-drift", "web", "DriftCorrected")
 	})

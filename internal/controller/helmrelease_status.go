@@ -292,6 +292,9 @@ func (h *helmReleaseRun) inSync(ctx context.Context, last *release.Record) (reco
 		h.releases.wakeDependents(helmReleaseDep(h.key), specChanged)
 	}
 	h.deployed = h.source
+	if h.pause > 0 {
+		return reconcile.Result{RequeueAfter: h.pause}, nil
+	}
 	return reconcile.Result{RequeueAfter: h.interval()}, nil
 }
 
@@ -320,8 +323,14 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 	detection := h.hr.GetDriftDetection()
 	if !detection.MustDetectChanges() {
 		h.unset(helmv2.DriftedCondition)
+		h.stages.Releases.Expect(ctx, h.key, nil)
 		return nil
 	}
+	refs, err := h.release.Inventory(ctx, last)
+	if err != nil {
+		return err
+	}
+	h.stages.Releases.Expect(ctx, h.key, refs)
 	var ignore []release.Ignore
 	for _, rule := range detection.Ignore {
 		ignore = append(ignore, release.Ignore{Paths: rule.Paths, Target: kustomizeSelector(rule.Target)})
@@ -331,7 +340,10 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 		return err
 	}
 	if len(found) == 0 {
-		h.set(helmv2.DriftedCondition, metav1.ConditionFalse, helmv2.NoDriftDetectedReason, "No drift detected in release "+recordName(last))
+		h.heal.synced(h.now)
+		if c := apimeta.FindStatusCondition(h.hr.Status.Conditions, helmv2.DriftedCondition); c == nil || c.Status != metav1.ConditionFalse {
+			h.set(helmv2.DriftedCondition, metav1.ConditionFalse, helmv2.NoDriftDetectedReason, "No drift detected in release "+recordName(last))
+		}
 		return nil
 	}
 	what := make([]string, len(found))
@@ -347,6 +359,11 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 	if detection.GetMode() != helmv2.DriftDetectionEnabled {
 		return nil
 	}
+	// Who changes it each time that we do is not fought at full speed.
+	if h.pause = h.heal.drifted(h.now); h.pause > 0 {
+		return nil
+	}
+	h.heal.healed(h.now)
 	if err := h.release.Correct(ctx, found); err != nil {
 		h.event(h.object, "Warning", "DriftCorrectionFailed", explain(err))
 		return err

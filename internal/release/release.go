@@ -25,6 +25,8 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	watcher "github.com/fairway-cd/fairway/internal/kube"
 )
 
 // Record is one revision of a release, as Helm keeps it.
@@ -45,6 +47,7 @@ const labelRevision = "fairway-cd.io/revision"
 type Cluster struct {
 	config *rest.Config
 	own    *identity
+	watch  *watch
 }
 
 // New reaches the cluster of cfg, which is not changed.
@@ -57,7 +60,11 @@ func New(cfg *rest.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{config: cfg, own: own}, nil
+	client, err := watcher.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Cluster{config: cfg, own: own, watch: newWatch(client)}, nil
 }
 
 var setManager sync.Once
