@@ -241,7 +241,7 @@ func (c *apiClient) refused(answer *http.Response, body []byte) error {
 	if json.Unmarshal(body, &said) != nil || said.Error == "" {
 		said.Error = answer.Status
 	}
-	if said.Hint == "" && answer.StatusCode == http.StatusUnauthorized {
+	if answer.StatusCode == http.StatusUnauthorized {
 		said.Hint = "log in with 'fairway login " + c.server.String() + "'"
 	}
 	return &apiError{answer.StatusCode, said.Error, said.Hint}
