@@ -33,8 +33,11 @@ type Info struct {
 // List returns the names of the embedded repositories, sorted.
 func (s *Store) List(context.Context) ([]core.Name, error) { return s.names() }
 
-func (s *Store) names() ([]core.Name, error) {
-	dirs, err := filepath.Glob(filepath.Join(s.dir, "repos", "*", "*.git"))
+func (s *Store) names() ([]core.Name, error) { return repositoryNames(s.dir) }
+
+// repositoryNames are those of the embedded repositories of a Git directory.
+func repositoryNames(root string) ([]core.Name, error) {
+	dirs, err := filepath.Glob(filepath.Join(root, "repos", "*", "*.git"))
 	if err != nil {
 		return nil, fmt.Errorf("listing repositories: %w", err)
 	}
