@@ -159,7 +159,7 @@ func TestBesideHelm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rec.Version != 1 || rec.Info.Status != "deployed" || len(rec.Chart.Templates) != 3 || madeOf(rec) != "src true" {
+	if rec.Version != 1 || rec.Info.Status != "deployed" || len(rec.Chart.Templates) != 3 || madeOf(rec) != "srctrue" {
 		t.Errorf("the record is %d %s, %d templates, made of %s", rec.Version, rec.Info.Status, len(rec.Chart.Templates), madeOf(rec))
 	}
 	if got := data(t, "beside", "web-config", "braces"); got != "{{{ .NotOurs }}" {
