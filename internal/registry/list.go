@@ -39,20 +39,20 @@ func (g *Registry) listTags(r *http.Request, rt route) (*answer, *apiError) {
 func (g *Registry) listRepositories(r *http.Request, user core.User) (*answer, *apiError) {
 	ctx := r.Context()
 	var all []string
+	sight := core.NewSight(g.access, user, core.Group, core.ResourceImages)
 	err := g.store.each(ctx, func(n core.Name) error {
-		if any, err := g.store.hasManifest(ctx, n); err != nil || !any {
-			return err
-		}
-		err := g.allowed(ctx, user, "get", n)
-		var forbidden *core.ForbiddenError
-		switch {
-		case errors.As(err, &forbidden):
-			return nil
-		case err != nil:
+		may, err := sight.Object(ctx, n.Namespace, n.Name)
+		if err != nil {
 			return accessError(err)
 		}
-		all = append(all, n.String())
-		return nil
+		if !may {
+			return nil
+		}
+		any, err := g.store.hasManifest(ctx, n)
+		if err == nil && any {
+			all = append(all, n.String())
+		}
+		return err
 	})
 	var bad *apiError
 	if errors.As(err, &bad) {
