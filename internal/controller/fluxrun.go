@@ -103,8 +103,9 @@ func setReady(conditions *[]metav1.Condition, generation int64, status metav1.Co
 	}
 	set(meta.ReadyCondition, status)
 	apimeta.RemoveStatusCondition(conditions, meta.StalledCondition)
-	apimeta.RemoveStatusCondition(conditions, meta.ReconcilingCondition)
 	switch status {
+	case metav1.ConditionTrue:
+		apimeta.RemoveStatusCondition(conditions, meta.ReconcilingCondition)
 	case metav1.ConditionUnknown:
 		set(meta.ReconcilingCondition, metav1.ConditionTrue)
 	case metav1.ConditionFalse:
