@@ -159,6 +159,10 @@ func definition(obj *unstructured.Unstructured) (core.Health, string, error) {
 	if c, ok := is["NamesAccepted=False"]; ok {
 		return core.Degraded, "CRD names have not been accepted: " + c.Message, nil
 	}
+	// Each new definition is that for a moment: https://github.com/argoproj/argo-cd/issues/26346.
+	if is["Established=False"].Reason == "Installing" {
+		return core.Progressing, "CRD is being installed", nil
+	}
 	if _, ok := is["Established=True"]; !ok {
 		return core.Degraded, "CRD is not established", nil
 	}
