@@ -73,13 +73,13 @@ func (e *Engine) unlock(ctx context.Context, d *delivery) error {
 	var s corev1.Secret
 	if err := e.reader.Get(ctx, c.secret, &s); err != nil {
 		if apierrors.IsNotFound(err) {
-			return &DecryptError{fmt.Sprintf("what %s is for", c.at), fmt.Errorf("Secret %s is not there", c.secret)}
+			return &DecryptError{c.at, fmt.Errorf("Secret %s is not there", c.secret)}
 		}
 		return fmt.Errorf("%s: read Secret %s: %w", c.at, c.secret, err)
 	}
 	keys, err := sops.ParseKeys(s.Data)
 	if err != nil {
-		return &DecryptError{fmt.Sprintf("what %s is for", c.at), fmt.Errorf("Secret %s: %w", c.secret, err)}
+		return &DecryptError{c.at, fmt.Errorf("Secret %s: %w", c.secret, err)}
 	}
 	c.keys, c.unlocked = keys, true
 	return nil
@@ -150,7 +150,7 @@ func (c *decryption) decrypt(objects []*unstructured.Unstructured) error {
 		encrypted := sops.EncryptedObject(o.Object)
 		if c.keys == nil {
 			if encrypted && !disabled && isSecret(o) {
-				return &DecryptError{what: refOf(o).String(), err: errNoKeys}
+				return &DecryptError{refOf(o).String() + " cannot be decrypted", errNoKeys}
 			}
 			continue
 		}
@@ -169,7 +169,7 @@ func (c *decryption) decrypt(objects []*unstructured.Unstructured) error {
 			objects[i], err = c.decryptData(o)
 		}
 		if err != nil {
-			return &DecryptError{what: refOf(o).String(), err: err}
+			return &DecryptError{refOf(o).String() + " cannot be decrypted", err}
 		}
 	}
 	return nil
@@ -203,14 +203,15 @@ func isSecret(o *unstructured.Unstructured) bool {
 	return gvk.Group == "" && gvk.Kind == "Secret"
 }
 
-// DecryptError says that something in the source cannot be decrypted.
+// DecryptError says that something in the source cannot be decrypted, or that
+// the keys are not to be had.
 type DecryptError struct {
 	what string
 	err  error
 }
 
 func (e *DecryptError) Error() string {
-	return fmt.Sprintf("%s cannot be decrypted: %v", e.what, e.err)
+	return e.what + ": " + e.err.Error()
 }
 func (e *DecryptError) Unwrap() error { return e.err }
 
