@@ -10,7 +10,9 @@ import (
 	"strings"
 	"sync"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
@@ -86,9 +88,14 @@ func (p *private) scrub(text string) string {
 	return text
 }
 
+// has says whether values of the object are private.
+func (p *private) has(o *unstructured.Unstructured) bool {
+	return p != nil && p.objects[identity(refOf(o))]
+}
+
 // hide takes the values out of an object.
 func (p *private) hide(o *unstructured.Unstructured) {
-	if p == nil || o == nil || !p.objects[identity(refOf(o))] {
+	if !p.has(o) {
 		return
 	}
 	var hide func(v any) any
@@ -132,6 +139,11 @@ func (p *private) scrubError(err error) error {
 		return &scrubbedError{err, text}
 	}
 	return err
+}
+
+// fluxOwner is the Kustomization of this name.
+func fluxOwner(key types.NamespacedName) core.Owner {
+	return core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: key.Namespace, Name: key.Name}
 }
 
 // discreet is a Deployer that does not tell private values. It knows them by

@@ -35,6 +35,10 @@ func (k *kustomizationRun) substitute(ctx context.Context, t *target) error {
 			continue
 		}
 		if t.objects[i], err = substituteObject(o, vars); err != nil {
+			if isSecret(o) || k.private.of(fluxOwner(k.key)).has(o) {
+				// What looks like a variable may be part of a value.
+				err = fmt.Errorf("spec.postBuild: substitute variables in %s: a variable of it is not set, or no variable; it is not shown", refOf(o))
+			}
 			return err
 		}
 	}
