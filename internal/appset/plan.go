@@ -132,10 +132,13 @@ func (p *planner) surplus(name string, live *unstructured.Unstructured) Change {
 	return c
 }
 
-// merged is the live Application with what is ours as it is wanted.
+// merged is what is ours of the Application, with what is kept of the live
+// one's.
 func (p *planner) merged(wanted, live *unstructured.Unstructured) *unstructured.Unstructured {
-	out := live.DeepCopy()
-	out.Object["spec"] = runtime.DeepCopyJSONValue(wanted.Object["spec"])
+	out := &unstructured.Unstructured{Object: map[string]any{"spec": wanted.Object["spec"]}}
+	out.SetGroupVersionKind(wanted.GroupVersionKind())
+	out.SetNamespace(wanted.GetNamespace())
+	out.SetName(wanted.GetName())
 	var keep argo.ApplicationPreservedFields
 	if p.set.Spec.PreservedFields != nil {
 		keep = *p.set.Spec.PreservedFields

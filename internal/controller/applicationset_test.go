@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -200,43 +201,65 @@ func TestApplicationSet(t *testing.T) {
 // and again: those that are as they should be are not written.
 func TestApplicationSetUnchangedWritesNothing(t *testing.T) {
 	h := newHouse(t)
+	refresh := h.many(100)
+	defer h.delete(setObject("many"))
+	before := h.versions("many")
+	for range 3 {
+		refresh()
+	}
+	if after := h.versions("many"); !maps.Equal(before, after) {
+		t.Errorf("Applications were written: %v, then %v", before, after)
+	}
+}
+
+// BenchmarkApplicationSetUnchanged is from a refresh of a set with a thousand
+// Applications, all of them as they should be, to its answer.
+func BenchmarkApplicationSetUnchanged(b *testing.B) {
+	limit := cluster.Config.QPS
+	cluster.Config.QPS = -1 // as the server has it
+	b.Cleanup(func() { cluster.Config.QPS = limit })
+	h := newHouse(b)
+	refresh := h.many(1000)
+	defer h.delete(setObject("many"))
+	before := h.versions("many")
+	for b.Loop() {
+		refresh()
+	}
+	if !maps.Equal(before, h.versions("many")) {
+		b.Error("Applications were written")
+	}
+}
+
+// many makes a set with n Applications, waits until all have been looked at,
+// and returns what has the set looked at again. They are not synced.
+func (h *house) many(n int) (refresh func()) {
+	h.t.Helper()
 	h.namespace("argocd")
 	var elements strings.Builder
-	const n = 100
 	for i := range n {
-		fmt.Fprintf(&elements, "      - {app: 'many-%03d'}\n", i)
+		fmt.Fprintf(&elements, "      - {app: 'many-%04d'}\n", i)
 	}
-	// Their repository is not there, so that the Applications are only made.
-	h.apply(h.setOf("many", "  - list:\n      elements:\n"+elements.String(), "{{ .app }}", "nobody", ".", ""))
-	defer h.delete(setObject("many"))
-	h.waitSet("many", "to have made all", func(s *argo.ApplicationSet) bool { return s.Status.ResourcesCount == n })
-	testkit.Eventually(t, "the Applications to be looked at", func() error {
-		var list argo.ApplicationList
-		if err := h.kube.List(t.Context(), &list, client.InNamespace("argocd"), client.MatchingLabels{"set": "many"}); err != nil {
-			return err
-		}
-		for _, app := range list.Items {
-			if app.Status.Sync.Status != argo.SyncUnknown {
-				return errors.New(app.Name + " has no status yet")
+	h.repo("many", map[string]string{"app/a.yaml": configMap("many", "1")})
+	set := h.setOf("many", "  - list:\n      elements:\n"+elements.String(), "{{ .app }}", "many", "app", "")
+	h.apply(strings.Replace(set, "automated: {prune: true}", "automated: {enabled: false}", 1))
+	for seen := n / 10; seen <= n; seen += n / 10 {
+		h.waitSet("many", fmt.Sprintf("to have made all, and to have seen %d", seen), func(s *argo.ApplicationSet) bool {
+			done := 0
+			for _, r := range s.Status.Resources {
+				if r.Status == argo.SyncOutOfSync {
+					done++
+				}
 			}
-		}
-		return nil
-	})
-	before := h.versions("many")
-	if len(before) != n {
-		t.Fatalf("%d Applications", len(before))
+			return s.Status.ResourcesCount == int64(n) && done >= seen
+		})
 	}
-	refresh := []byte(`{"metadata":{"annotations":{"argocd.argoproj.io/application-set-refresh":"true"}}}`)
-	for range 3 {
-		if err := h.kube.Patch(t.Context(), setObject("many"), client.RawPatch(types.MergePatchType, refresh)); err != nil {
-			t.Fatal(err)
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"argocd.argoproj.io/application-set-refresh":"true"}}}`))
+	return func() {
+		h.t.Helper()
+		if err := h.kube.Patch(h.t.Context(), setObject("many"), patch); err != nil {
+			h.t.Fatal(err)
 		}
 		h.waitSet("many", "to answer the refresh", func(s *argo.ApplicationSet) bool { return s.Annotations[argo.AnnotationSetRefresh] == "" })
-	}
-	for name, version := range h.versions("many") {
-		if before[name] != version {
-			t.Errorf("%s was written", name)
-		}
 	}
 }
 
