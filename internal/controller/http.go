@@ -95,6 +95,9 @@ func (*SpecError) HTTPStatus() int { return http.StatusUnprocessableEntity }
 // HTTPStatus implements problem.Stated.
 func (*ProjectError) HTTPStatus() int { return http.StatusUnprocessableEntity }
 
+// HTTPStatus implements problem.Stated.
+func (*DecryptError) HTTPStatus() int { return http.StatusUnprocessableEntity }
+
 func (*revisionsError) HTTPStatus() int { return http.StatusUnprocessableEntity }
 func (*sourceError) HTTPStatus() int    { return http.StatusUnprocessableEntity }
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/problem"
 )
 
 // RollbackRequest asks for a delivery to go back to what it was.
@@ -220,7 +222,7 @@ func (r *rollback) commit(ctx context.Context, p *part) error {
 			return err
 		}
 		if p.why != "" {
-			return errors.New(p.why)
+			return problem.New(http.StatusConflict, "%s", p.why)
 		}
 		if !p.differs { // somebody else has restored it
 			return nil

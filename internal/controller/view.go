@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -17,7 +18,6 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/core/problem"
 	"github.com/fairway-cd/fairway/internal/deploy"
-	"github.com/fairway-cd/fairway/internal/render"
 )
 
 // view is a delivery as somebody who asks sees it, outside of its reconcile.
@@ -202,9 +202,6 @@ func (e *Engine) targetOf(ctx context.Context, v *view, revision string) (*targe
 		return nil, err
 	}
 	t, err := e.render(ctx, v.delivery, snaps)
-	if errors.As(err, new(*render.Error)) || errors.As(err, new(*DecryptError)) {
-		err = problem.With(http.StatusUnprocessableEntity, err)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -216,11 +213,20 @@ func (e *Engine) targetOf(ctx context.Context, v *view, revision string) (*targe
 		if k.Spec.PostBuild != nil {
 			run := &kustomizationRun{fluxObject: fluxObject{Engine: e, key: types.NamespacedName{Namespace: k.Namespace, Name: k.Name}}, k: k}
 			if err := run.substitute(ctx, t); err != nil {
-				return nil, err
+				return nil, unlessAway(err)
 			}
 		}
 	}
 	return t, v.permitted(t)
+}
+
+// unlessAway has who asks told what is wrong with a specification, but for what
+// the API server says to us.
+func unlessAway(err error) error {
+	if errors.As(err, new(apierrors.APIStatus)) || errors.As(err, new(*url.Error)) {
+		return err
+	}
+	return problem.With(http.StatusUnprocessableEntity, err)
 }
 
 // hideSecret replaces the values of a Secret by marks.

@@ -3,6 +3,7 @@ package render
 import (
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/fairway-cd/fairway/internal/core"
 )
@@ -20,6 +21,9 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	e.hint = fmt.Sprintf(format, args...)
 	return e
 }
+
+// HTTPStatus implements problem.Stated: it is the source that is wrong.
+func (*Error) HTTPStatus() int { return http.StatusUnprocessableEntity }
 
 // Error is "PATH:LINE: MESSAGE", without what is not known.
 func (e *Error) Error() string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -67,10 +68,12 @@ func (f *feed) get(ctx context.Context, while time.Duration) (*list, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTime)
 	defer cancel()
 	l, err := f.make(ctx)
-	if err == nil {
-		f.newest.Store(l)
+	if err != nil {
+		slog.ErrorContext(ctx, "Listing the deliveries failed", "error", err)
+		return nil, err
 	}
-	return l, err
+	f.newest.Store(l)
+	return l, nil
 }
 
 func (f *feed) make(ctx context.Context) (*list, error) {
