@@ -242,6 +242,14 @@ func (h *house) many(n int) (refresh func()) {
 	h.repo("many", map[string]string{"app/a.yaml": configMap("many", "1")})
 	set := h.setOf("many", "  - list:\n      elements:\n"+elements.String(), "{{ .app }}", "many", "app", "")
 	h.apply(strings.Replace(set, "automated: {prune: true}", "automated: {enabled: false}", 1))
+	for made := n / 10; made <= n; made += n / 10 {
+		testkit.Eventually(h.t, "Applications of the set", func() error {
+			if have := len(h.versions("many")); have < made {
+				return fmt.Errorf("there are %d, want %d", have, made)
+			}
+			return nil
+		})
+	}
 	for seen := n / 10; seen <= n; seen += n / 10 {
 		h.waitSet("many", fmt.Sprintf("to have made all, and to have seen %d", seen), func(s *argo.ApplicationSet) bool {
 			done := 0
