@@ -96,6 +96,8 @@ func (e *engine) Ready(ctx context.Context) error {
 		}
 		return nil
 	})
+	pushed := e.core.ImagePushed
+	e.st.imagePushed.Store(&pushed)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,6 +54,8 @@ type stores struct {
 	// refUpdated takes events to the engine, once there is one.
 	refUpdated *events
 	repos      *repositories
+	// imagePushed is told of what is pushed to the registry.
+	imagePushed atomic.Pointer[func(core.ImagePush)]
 }
 
 func (s *stores) close() {
@@ -181,7 +184,7 @@ func (s *Server) openStores(ctx context.Context, st *stores) error {
 	st.repos = &repositories{store: st.git, client: objects, base: s.inst.URL()}
 	registry.RouteLogs(slog.Default())
 	st.registry, err = registry.New(ctx, registry.Options{
-		Dir: s.inst.path("registry"), Access: access, HasNamespace: st.hasNamespace,
+		Dir: s.inst.path("registry"), Access: access, HasNamespace: st.hasNamespace, Pushed: st.pushed,
 	})
 	return err
 }

@@ -40,7 +40,7 @@ import (
 type packages struct{ repositories *chart.Repositories }
 
 func newPackages() packages {
-	return packages{chart.NewRepositories(chart.New(chart.Options{Cache: chart.NewCache(1 << 20)}))}
+	return packages{repositories: chart.NewRepositories(chart.New(chart.Options{Cache: chart.NewCache(1 << 20)}))}
 }
 
 func testCharts(a Auth) *chart.Charts {
@@ -79,6 +79,8 @@ func (p packages) Index(ctx context.Context, r SourceRequest) (PackageIndex, err
 	}
 	return PackageIndex{x.Digest, x.Size, x.Charts()}, nil
 }
+
+func (packages) Own(string) (core.Name, bool) { return core.Name{}, false }
 
 func (packages) Artifact(ctx context.Context, r ArtifactRequest) (core.Snapshot, error) {
 	return testCharts(r.Auth).OpenArtifact(ctx, chart.Artifact{URL: r.URL, Digest: r.Digest, SemVer: r.SemVer, Filter: r.Filter, Tag: r.Tag, MediaType: r.MediaType, Copy: r.Copy})

@@ -51,13 +51,15 @@ type helmCharts struct {
 	wake     *waker
 	memories *memories
 	bySource *index
+	// byURL is by the repository of a registry that holds the chart.
+	byURL *index
 
 	mu        sync.RWMutex
 	artifacts map[types.NamespacedName]chartArtifact
 }
 
 func newHelmCharts(e *Engine) *helmCharts {
-	return &helmCharts{Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), artifacts: map[types.NamespacedName]chartArtifact{}}
+	return &helmCharts{Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), byURL: newIndex(), artifacts: map[types.NamespacedName]chartArtifact{}}
 }
 
 func helmChartDep(key types.NamespacedName) string { return "HelmChart " + key.String() }
@@ -94,6 +96,7 @@ func printable(a chartArtifact) []any {
 func (r *helmCharts) forget(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.bySource.set(key)
+	r.byURL.set(key)
 	r.mu.Lock()
 	delete(r.artifacts, key)
 	r.mu.Unlock()
@@ -167,6 +170,9 @@ func (h *helmChartRun) fromRepository(ctx context.Context, key types.NamespacedN
 		return h.fail(ctx, false, "SourceUnavailable", fmt.Errorf("HelmRepository '%s': %w", key, err))
 	}
 	isOCI := repo.Spec.Type == sourcev1.HelmRepositoryTypeOCI
+	if isOCI {
+		h.charts.byURL.set(h.key, chartURL(repo.Spec.URL, h.spec.Chart))
+	}
 	if !isOCI && h.helm.repositories.digest(key) == "" {
 		if message := readyMessage(u); message != "" {
 			return h.fail(ctx, false, "SourceUnavailable", fmt.Errorf("HelmRepository '%s' is not ready: %s", key, message))

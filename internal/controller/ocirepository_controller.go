@@ -29,6 +29,7 @@ type ociRepositories struct {
 	*Engine
 	wake     *waker
 	memories *memories
+	byURL    *index
 
 	mu        sync.RWMutex
 	artifacts map[types.NamespacedName]ociArtifact
@@ -41,7 +42,7 @@ type ociArtifact struct {
 }
 
 func newOCIRepositories(e *Engine) *ociRepositories {
-	return &ociRepositories{Engine: e, wake: newWaker(), memories: newMemories(), artifacts: map[types.NamespacedName]ociArtifact{}}
+	return &ociRepositories{Engine: e, wake: newWaker(), memories: newMemories(), byURL: newIndex(), artifacts: map[types.NamespacedName]ociArtifact{}}
 }
 
 func ociRepositoryDep(key types.NamespacedName) string { return "OCIRepository " + key.String() }
@@ -83,6 +84,7 @@ func (r *ociRepositories) changed(key types.NamespacedName) {
 
 func (r *ociRepositories) forget(key types.NamespacedName) {
 	r.memories.forget(key)
+	r.byURL.set(key)
 	r.mu.Lock()
 	delete(r.artifacts, key)
 	r.mu.Unlock()
@@ -131,6 +133,7 @@ func (o *ociRepositoryRun) reconcile(ctx context.Context) (reconcile.Result, err
 	if err := refused.orNil(); err != nil {
 		return o.fail(ctx, true, sourcev1.URLInvalidReason, err)
 	}
+	o.repos.byURL.set(o.key, strings.TrimSuffix(o.spec.URL, "/"))
 	if o.spec.Suspend {
 		return reconcile.Result{}, nil
 	}

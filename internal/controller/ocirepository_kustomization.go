@@ -6,7 +6,8 @@ import (
 
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 
-	"github.com/fairway-cd/fairway/api/flux")
+	"github.com/fairway-cd/fairway/api/flux"
+)
 
 // sourceDep is what the Kustomization is made of, as others are told of it.
 func (k *kustomizationObject) sourceDep() string {

@@ -15,6 +15,10 @@ type Packages interface {
 	Index(ctx context.Context, req SourceRequest) (PackageIndex, error)
 	// Artifact opens an OCI artifact.
 	Artifact(ctx context.Context, req ArtifactRequest) (core.Snapshot, error)
+	// Own returns the repository of our own registry that an URL
+	// ("oci://HOST/NAMESPACE/NAME") is of; false for those of others, which have
+	// to be polled.
+	Own(url string) (core.Name, bool)
 }
 
 // PackageIndex is the index of a Helm repository.
