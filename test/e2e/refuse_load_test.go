@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -124,6 +125,50 @@ func TestManyStreams(t *testing.T) {
 	}
 	delivers(t, work, app, "two")
 	t.Logf("with %d streams the server has %s of memory", users*each, resident(t, shared.status(t).PID))
+}
+
+// Clients that open connections and say nothing are served up to a number; the
+// next ones are told that there are too many, and when those leave there is
+// room again.
+func TestTooManyConnections(t *testing.T) {
+	host := address(t)
+	probe := func() string {
+		conn, err := net.Dial("tcp", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", host)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return err.Error()
+		}
+		defer answer.Body.Close()
+		said, err := io.ReadAll(answer.Body)
+		if err != nil {
+			return err.Error()
+		}
+		return answer.Status + " " + answer.Header.Get("Retry-After") + " " + string(said)
+	}
+	var silent []net.Conn
+	said := probe()
+	for ; strings.HasPrefix(said, "200 ") && len(silent) < 10_000; said = probe() {
+		for range 100 { // each is left after ten seconds
+			silent = append(silent, dial(t, host, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow:"))
+		}
+	}
+	if !strings.HasPrefix(said, "503 Service Unavailable 5 ") || !strings.Contains(said, "as many connections as it takes") {
+		t.Errorf("with %d silent connections: %s", len(silent), said)
+	}
+	for _, conn := range silent {
+		conn.Close()
+	}
+	eventually(t, func() string {
+		if said := probe(); !strings.HasPrefix(said, "200 ") {
+			return said
+		}
+		return ""
+	})
 }
 
 // resident is what a process holds in memory, as the kernel says it.
