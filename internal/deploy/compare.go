@@ -101,7 +101,7 @@ func (c *Cluster) difference(ctx context.Context, pre *prepared, it *item) Diffe
 	default:
 		d.State = Modified
 		d.Wanted = it.merged
-		if it.merged == nil {
+		if it.remake {
 			d.Wanted, d.Message = it.obj, "a field is immutable: it would be recreated"
 		}
 	}

@@ -69,17 +69,16 @@ func (c *Cluster) examineOne(ctx context.Context, pre *prepared, it *item) error
 			return err
 		}
 	}
-	for range 3 {
-		if it.merged != nil && it.live != nil {
+	for try := range 3 {
+		if try == 0 && it.merged != nil && it.live != nil {
 			it.judge(pre, mark.Ignored{})
 		} else if err := c.rehearse(ctx, pre, it); err != nil {
 			return err
 		}
-		if it.live == nil || it.merged == nil || it.merged.GetResourceVersion() == it.live.GetResourceVersion() {
+		if it.live == nil || it.remake || it.merged == nil || it.merged.GetResourceVersion() == it.live.GetResourceVersion() {
 			return nil
 		}
 		// Somebody wrote between the two answers, so that they do not compare.
-		it.merged = nil
 		if it.live, err = c.get(ctx, it.ref); err != nil {
 			return err
 		}
@@ -185,7 +184,7 @@ func (c *Cluster) rehearse(ctx context.Context, pre *prepared, it *item) error {
 	}
 	if err != nil {
 		if isImmutable(err) && it.live != nil && it.settings.force {
-			it.verdict, it.merged = configure, nil
+			it.verdict, it.merged, it.remake = configure, nil, true
 			return c.replaceable(ctx, it)
 		}
 		return it.comesLater(pre, err)

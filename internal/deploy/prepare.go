@@ -29,6 +29,7 @@ type item struct {
 	verdict verdict
 	live    *unstructured.Unstructured // nil where it is not there
 	merged  *unstructured.Unstructured // the dry-run's answer
+	remake  bool                       // a field is immutable, and force is set
 	seen    mark.Seen                  // where verdict is known
 	owner   core.Owner                 // where verdict is shared
 	note    string                     // for people, of a skip

@@ -52,7 +52,7 @@ func (c *Cluster) send(ctx context.Context, it *item, a mark.Applied, dry bool) 
 // now. The item's verdict is create or configure. One that can only be made
 // anew is deleted, and waits for that.
 func (c *Cluster) write(ctx context.Context, d core.Dialect, it *item) (*unstructured.Unstructured, error) {
-	if it.merged == nil { // only possible with force, on an immutable field
+	if it.remake {
 		it.await(UntilCleared, core.Progressing, fmt.Sprint("finalizers: ", it.live.GetFinalizers()))
 		return nil, c.remove(ctx, it.live, metav1.DeletePropagationBackground)
 	}
