@@ -1,11 +1,16 @@
 package deploy_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
@@ -53,6 +58,35 @@ func TestApplyTwiceChangesNothing(t *testing.T) {
 	expect(t, "second apply", actions(b.apply(p)), "unchanged ConfigMap web", "unchanged Service web", "unchanged Deployment web")
 	if after := b.live("ConfigMap", "web").GetResourceVersion(); after != before {
 		t.Errorf("the second apply wrote: %s, then %s", before, after)
+	}
+}
+
+// An object that somebody writes all the time never stands still while it is
+// compared. It is applied all the same, and stays the object that it is.
+func TestApplyToAnObjectThatIsNeverQuiet(t *testing.T) {
+	b := newBench(t)
+	p := b.plan(application("busy"), configMap("busy", "v0"))
+	b.apply(p)
+	uid := b.live("ConfigMap", "busy").GetUID()
+	ctx, stop := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	configs := cluster.Client.CoreV1().ConfigMaps(b.namespace)
+	for w := range 4 {
+		writers.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"writer-%d":"%d"}}}`, w, i)
+				_, _ = configs.Patch(ctx, "busy", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "somebody"})
+			}
+		})
+	}
+	for i := range 10 {
+		b.apply(b.plan(application("busy"), configMap("busy", fmt.Sprint("v", i+1))))
+	}
+	stop()
+	writers.Wait()
+	busy := b.live("ConfigMap", "busy")
+	if busy.GetUID() != uid || field(busy, "data", "key") != "v10" {
+		t.Errorf("it is another object, or not as it was applied last: %v", busy.Object)
 	}
 }
 
