@@ -139,7 +139,9 @@ spec:
 	}
 	shared.kubectl(t, "create", "serviceaccount", "reader", "-n", "secrets")
 	shared.kubectl(t, "create", "clusterrolebinding", "secrets-reader", "--clusterrole=cluster-admin", "--serviceaccount=secrets:reader")
-	t.Cleanup(func() { _, _ = shared.run(context.Background(), "kubectl", "delete", "clusterrolebinding", "secrets-reader") })
+	t.Cleanup(func() {
+		_, _ = shared.run(context.Background(), "kubectl", "delete", "clusterrolebinding", "secrets-reader")
+	})
 	token := shared.kubectl(t, "create", "token", "reader", "-n", "secrets", "--audience=fairway")
 	for _, name := range names {
 		for _, what := range []string{"manifests", "diff"} {
