@@ -40,7 +40,9 @@ func (a *applicationRun) finish(ctx context.Context, t *target, op argo.Operatio
 	if errors.Is(err, deploy.ErrSuperseded) {
 		return a.finishEarly(ctx, t)
 	}
-	a.endWait()
+	if err := a.leaveWait(ctx); err != nil { // hooks that outlive a failure
+		return reconcile.Result{}, err
+	}
 	a.stats.sync(err)
 	switch {
 	case err != nil && a.retry(op, state, err):

@@ -269,7 +269,7 @@ func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconc
 		switch {
 		case a.outdated(t, op):
 			return a.overtake(ctx, t)
-		case !a.stirred():
+		case !a.resuming && !a.stirred():
 			return a.stay(ctx)
 		}
 		t = a.wait.target
@@ -281,6 +281,11 @@ func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconc
 // waiting.
 func (a *applicationRun) perform(ctx context.Context, t *target, op argo.Operation, options deploy.Options, state *argo.OperationState) (reconcile.Result, error) {
 	if a.status.OperationState != state || state.FinishedAt != nil || !a.began(t) {
+		if a.running() { // one that was begun for something older, in a process that died
+			if err := a.leaveWait(ctx); err != nil {
+				return reconcile.Result{}, err
+			}
+		}
 		if err := a.begin(ctx, t, op, state); err != nil {
 			return reconcile.Result{}, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -12,6 +13,7 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/drift"
 )
 
 // running says that the status has an operation as running.
@@ -65,7 +67,26 @@ func (a *applicationRun) stirred() bool {
 	if a.wait.unconfirmed && approved(a.app, a.status.OperationState.StartedAt.Time) {
 		return true
 	}
-	return a.overdue() || a.come(a.delivery.owner, a.wait) || !a.wait.unconfirmed && a.now.Sub(a.wait.looked) >= lookAgain
+	return a.overdue() || a.come(a.delivery.owner, a.wait) || a.disturbed() || !a.wait.unconfirmed && a.now.Sub(a.wait.looked) >= lookAgain
+}
+
+// disturbed says that what the operation has applied is not so any more, and
+// that it may be put right now: it would not get any further without.
+func (a *applicationRun) disturbed() bool {
+	resources := resourcesByKey(a.status.Resources)
+	for _, s := range a.stages.Watcher.State(a.delivery.owner) {
+		if s.Drift == drift.None || s.TakenBy != nil || resources[s.Ref.Key()].Status != argo.SyncSynced {
+			continue
+		}
+		if wait := a.heal.drifted(a.now); wait > 0 {
+			a.within(wait)
+			return false
+		}
+		a.heal.healed(a.now)
+		return true
+	}
+	a.heal.synced(a.now)
+	return false
 }
 
 // overdue says that the operation waits for longer than a sync may take. One
@@ -190,7 +211,7 @@ func (a *applicationRun) cutOff(ctx context.Context, message string) (reconcile.
 
 // leaveWait ends the waiting, and with it the hooks that run.
 func (a *applicationRun) leaveWait(ctx context.Context) error {
-	if state := a.status.OperationState; state != nil && state.SyncResult != nil {
+	if state := a.status.OperationState; state != nil && state.SyncResult != nil && hooksRun(state.SyncResult) {
 		if err := a.stages.Deployer.Stop(ctx, a.delivery.owner, a.hookLog(state)); err != nil {
 			return fmt.Errorf("end the hooks of the operation: %w", err)
 		}
@@ -201,13 +222,14 @@ func (a *applicationRun) leaveWait(ctx context.Context) error {
 			}
 		}
 	}
-	a.endWait()
-	return nil
-}
-
-func (a *applicationRun) endWait() {
 	if a.wait != nil {
 		a.wait = nil
 		a.stages.Watcher.Follow(a.delivery.owner, nil)
 	}
+	return nil
+}
+
+// hooksRun says that there is a hook that is not done.
+func hooksRun(r *argo.SyncOperationResult) bool {
+	return slices.ContainsFunc(r.Resources, func(r argo.ResourceResult) bool { return r.HookPhase == argo.OperationRunning })
 }

@@ -221,7 +221,7 @@ func (r *run) all(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := r.settled(s, i == len(r.steps)-1); err != nil {
+		if err := r.settled(s, r.mayRest(i)); err != nil {
 			return err
 		}
 	}
@@ -279,7 +279,9 @@ func (r *run) group(ctx context.Context, group []*item) error {
 		}
 		switch {
 		case it.err != nil:
-			failed = append(failed, it.err)
+			if it.hook == nil { // a hook's failure is told when all of its step are done
+				failed = append(failed, it.err)
+			}
 			res.Action, res.Err, res.Message, res.Health = Failed, it.err, it.err.Error(), core.Unknown
 		case it.hook == nil && (it.verdict != skip && it.verdict != shared || it.live != nil && r.tracking.Tracks(r.plan.Owner, it.live)):
 			r.keep(it.ref)

@@ -250,6 +250,45 @@ func TestSyncFailHook(t *testing.T) {
 	expect(t, "resumed after the failure", actions(out), "created Pod mourn")
 }
 
+// TestFailureAmongHooks: what fails beside a hook that runs is told when that
+// is done.
+func TestFailureAmongHooks(t *testing.T) {
+	b := newBench(t)
+	p := b.plan(application("a"), strings.Join([]string{
+		stuck("fails", "argocd.argoproj.io/hook: PreSync, argocd.argoproj.io/hook-delete-policy: HookFailed"),
+		stuck("runs", "argocd.argoproj.io/hook: PreSync"), configMap("m", "x"),
+	}, "\n---\n"))
+	p.Hooks = &deploy.HookLog{Operation: "one"}
+	keep(p.Hooks)
+	waits := func(what string, want ...string) {
+		t.Helper()
+		out, err := b.deployer.Apply(t.Context(), p)
+		var waiting *deploy.WaitingError
+		if !errors.As(err, &waiting) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		var names []string
+		for _, o := range waiting.Objects {
+			names = append(names, o.Ref.Name)
+		}
+		expect(t, what, names, want...)
+		p.Resumed, p.Hooks.Failure = true, begun(p.Hooks, out, err)
+	}
+	waits("begun", "fails", "runs")
+	b.end("fails", "Failed")
+	waits("one has failed", "runs")
+	waits("its object is gone", "runs")
+	b.end("runs", "Succeeded")
+	_, err := b.deployer.Apply(t.Context(), p)
+	var object *deploy.ObjectError
+	if !errors.As(err, &object) || object.Reason != deploy.Unhealthy || object.Ref.Name != "fails" {
+		t.Errorf("error is %v", err)
+	}
+	if b.live("ConfigMap", "m") != nil {
+		t.Error("the sync went on")
+	}
+}
+
 // TestStop deletes the hooks that run, and no others.
 func TestStop(t *testing.T) {
 	b := newBench(t)

@@ -59,31 +59,44 @@ func (it *item) await(until Until, h core.Health, message string) {
 	it.waits = &Awaited{Ref: it.ref, Until: until, Health: h, Message: message}
 }
 
+// mayRest says that nobody waits for the objects of the step to be healthy:
+// nothing comes after it. Argo CD waits for the last of several steps too.
+func (r *run) mayRest(i int) bool {
+	if r.plan.Owner.Dialect == core.ArgoCD {
+		return len(r.steps) == 1
+	}
+	return i == len(r.steps)-1
+}
+
 // settled is an error while what a step has applied holds what comes after it:
-// a *WaitingError, or the failure of what will not get there.
-func (r *run) settled(s *step, last bool) error {
+// a *WaitingError, or the failure of what will not get there. A failure is told
+// when the hooks of the step are done.
+func (r *run) settled(s *step, rests bool) error {
 	if r.plan.Options.DryRun {
 		return nil
 	}
-	var waits []Awaited
+	var hooks, objects []Awaited
+	var failed []*ObjectError
 	for _, it := range s.items {
 		switch {
 		case it.waits != nil:
-			waits = append(waits, *it.waits)
-			continue
-		case last || it.hook != nil || it.verdict == skip || it.verdict == shared || !s.ready && !r.plan.Options.WaitBetweenWaves:
-			continue
-		}
-		switch it.health {
-		case core.Healthy:
-		case core.Degraded:
-			return planError([]*ObjectError{unhealthy("wait for", it)})
-		default:
-			waits = append(waits, Awaited{Ref: it.ref, Until: UntilHealthy, Health: it.health, Message: it.message})
+			hooks = append(hooks, *it.waits)
+		case it.hook != nil && it.err != nil:
+			failed = append(failed, it.err)
+		case rests || it.hook != nil || it.verdict == skip || it.verdict == shared || !s.ready && !r.plan.Options.WaitBetweenWaves:
+		case it.health == core.Degraded:
+			failed = append(failed, unhealthy("wait for", it))
+		case it.health != core.Healthy:
+			objects = append(objects, Awaited{Ref: it.ref, Until: UntilHealthy, Health: it.health, Message: it.message})
 		}
 	}
-	if len(waits) > 0 {
-		return &WaitingError{Objects: waits}
+	switch {
+	case len(failed) > 0 && len(hooks) == 0:
+		return planError(failed)
+	case len(failed) > 0:
+		return &WaitingError{Objects: hooks}
+	case len(hooks)+len(objects) > 0:
+		return &WaitingError{Objects: append(hooks, objects...)}
 	}
 	return nil
 }
