@@ -63,6 +63,9 @@ func (e *Engine) addHelm(mgr manager.Manager) error {
 	if err != nil {
 		return err
 	}
+	if err := mgr.Add(manager.RunnableFunc(r.watchValues(mgr.GetConfig()))); err != nil {
+		return err
+	}
 	return e.addController(mgr, "helmrelease", flux.HelmRelease, r, r.wake, watched(mgr, flux.HelmRelease, r.specChanged))
 }
 
@@ -167,6 +170,7 @@ type helmReleaseRun struct {
 	chart   chartArtifact
 	tree    core.Tree // the chart's, once it is needed
 	values  map[string]any
+	private words // of the values
 	config  string // the digest of values
 	source  string // of all that is wanted, for the record
 	release *release.Release
@@ -234,7 +238,7 @@ func (h *helmReleaseRun) reconcile(ctx context.Context, specErr error) (reconcil
 	if !ready {
 		return h.begin(ctx) // that it is there wakes us
 	}
-	if h.values, err = h.composeValues(ctx, h.hr); err != nil {
+	if h.values, h.private, err = h.composeValues(ctx, h.hr); err != nil {
 		return h.hold(ctx, "ValuesError", err)
 	}
 	h.want()
@@ -302,6 +306,9 @@ func (h *helmReleaseRun) noteDependencies() {
 	deps := []string{h.chartDep()}
 	for _, d := range h.hr.Spec.DependsOn {
 		deps = append(deps, helmReleaseDep(dependencyKey(h.key, d)))
+	}
+	for _, from := range h.hr.Spec.ValuesFrom {
+		deps = append(deps, valuesDep(from.Kind, types.NamespacedName{Namespace: h.key.Namespace, Name: from.Name}))
 	}
 	h.releases.depends.set(h.key, deps...)
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -57,6 +58,10 @@ stringData: {key: t0ken}
 	h.request("HelmRelease", "helm-values", "web", "v2")
 	h.helmRelease("helm-values", "web", "to be upgraded", releasedAs(2, "1.0.0"))
 	h.waitLive("v1", "ConfigMap", "helm-values", "mine-config", field("n3w", "data", "token"))
+	// One that is labelled for it is seen at once.
+	h.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: private, namespace: helm-values, labels: {reconcile.fluxcd.io/watch: Enabled}}\nstringData: {key: n3west}\n")
+	h.helmRelease("helm-values", "web", "to be upgraded by event", releasedAs(3, "1.0.0"))
+	h.waitLive("v1", "ConfigMap", "helm-values", "mine-config", field("n3west", "data", "token"))
 	// Another name is another release, and the former one goes.
 	h.apply(helmReleaseOf("helm-values", "1.x", strings.Replace(spec, "releaseName: mine", "releaseName: yours", 1)))
 	h.waitLive("v1", "ConfigMap", "helm-values", "yours-config", nil)
@@ -165,5 +170,26 @@ func TestHelmReleaseBadInput(t *testing.T) {
 			defer h.dropHelm("helm-bad", "web")
 			h.helmRelease("helm-bad", "web", "to say what is wrong", helmSays(c.reason, c.says...))
 		})
+	}
+}
+
+// TestHelmReleaseKeepsSecrets: what comes from a Secret is in no message,
+// though the API server quotes it.
+func TestHelmReleaseKeepsSecrets(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("helm-private")
+	host := newHelmHost(t)
+	host.publish("1.0.0", map[string]string{"templates/quota.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Values.token | quote }}}\n"})
+	h.apply(helmRepositoryOf("helm-private", host.URL))
+	h.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: private, namespace: helm-private}\nstringData: {values.yaml: \"token: Tr0ub4dor\\n\"}\n")
+	h.apply(helmReleaseOf("helm-private", "1.x", "  valuesFrom: [{kind: Secret, name: private}]\n"))
+	defer h.dropHelm("helm-private", "web")
+	hr := h.helmRelease("helm-private", "web", "to fail", helmSays("InstallFailed", "[redacted]", "Invalid value"))
+	if text := fmt.Sprint(hr.Status); strings.Contains(text, "Tr0ub4dor") {
+		t.Errorf("it is in the status: %s", digestible(hr.Status))
+	}
+	list, err := cluster.Client.EventsV1().Events("helm-private").List(t.Context(), listAll)
+	if err != nil || len(list.Items) == 0 || strings.Contains(fmt.Sprint(list.Items), "Tr0ub4dor") {
+		t.Errorf("%d events, %v", len(list.Items), err)
 	}
 }

@@ -33,6 +33,9 @@ func (h *helmReleaseRun) set(kind string, status metav1.ConditionStatus, reason,
 	})
 }
 
+// say is what is wrong, for people.
+func (h *helmReleaseRun) say(err error) string { return h.private.hide(explain(err)) }
+
 func (h *helmReleaseRun) unset(kind string) {
 	apimeta.RemoveStatusCondition(&h.hr.Status.Conditions, kind)
 }
@@ -58,8 +61,8 @@ func (h *helmReleaseRun) hold(ctx context.Context, reason string, err error) (re
 	}
 	h.failures++
 	h.observedNow()
-	h.announce("Warning", reason, explain(err))
-	setReady(&h.hr.Status.Conditions, h.hr.Generation, metav1.ConditionFalse, reason, explain(err))
+	h.announce("Warning", reason, h.say(err))
+	setReady(&h.hr.Status.Conditions, h.hr.Generation, metav1.ConditionFalse, reason, h.say(err))
 	if err := h.writeStatus(ctx, &h.hr.Status); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -69,10 +72,10 @@ func (h *helmReleaseRun) hold(ctx context.Context, reason string, err error) (re
 // stall says that nothing will change before the spec does.
 func (h *helmReleaseRun) stall(ctx context.Context, ready, stalled string, err error) (reconcile.Result, error) {
 	h.observedNow()
-	h.announce("Warning", stalled, explain(err))
-	setReady(&h.hr.Status.Conditions, h.hr.Generation, metav1.ConditionFalse, ready, explain(err))
+	h.announce("Warning", stalled, h.say(err))
+	setReady(&h.hr.Status.Conditions, h.hr.Generation, metav1.ConditionFalse, ready, h.say(err))
 	h.unset(meta.ReconcilingCondition)
-	h.set(meta.StalledCondition, metav1.ConditionTrue, stalled, explain(err))
+	h.set(meta.StalledCondition, metav1.ConditionTrue, stalled, h.say(err))
 	return reconcile.Result{}, h.writeStatus(ctx, &h.hr.Status)
 }
 
@@ -158,7 +161,7 @@ func (h *helmReleaseRun) released(last, rec *release.Record, action helmv2.Relea
 		h.observe(rec, action)
 	}
 	if err != nil {
-		message := fmt.Sprintf("Helm %s failed for release %s/%s with chart %s@%s: %s", did, h.hr.GetReleaseNamespace(), h.hr.GetReleaseName(), h.chart.name, h.chart.version, explain(err))
+		message := fmt.Sprintf("Helm %s failed for release %s/%s with chart %s@%s: %s", did, h.hr.GetReleaseNamespace(), h.hr.GetReleaseName(), h.chart.name, h.chart.version, h.say(err))
 		h.set(helmv2.ReleasedCondition, metav1.ConditionFalse, bad, message)
 		h.event(h.object, "Warning", bad, message)
 		if rec == nil {
@@ -200,7 +203,7 @@ func (h *helmReleaseRun) tested(rec *release.Record, err error) error {
 	snapshot.SetTestHooks(hooks)
 	of := fmt.Sprintf("release %s with chart %s@%s", recordName(rec), h.chart.name, h.chart.version)
 	if err != nil {
-		message := fmt.Sprintf("Helm test failed for %s: %s", of, explain(err))
+		message := fmt.Sprintf("Helm test failed for %s: %s", of, h.say(err))
 		h.set(helmv2.TestSuccessCondition, metav1.ConditionFalse, helmv2.TestFailedReason, message)
 		h.event(h.object, "Warning", helmv2.TestFailedReason, message)
 		return err
@@ -233,7 +236,7 @@ func (h *helmReleaseRun) uninstalled(last *release.Record, err error) {
 
 func (h *helmReleaseRun) remediated(what, good, bad string, err error) {
 	if err != nil {
-		message := what + " failed: " + explain(err)
+		message := what + " failed: " + h.say(err)
 		h.set(helmv2.RemediatedCondition, metav1.ConditionFalse, bad, message)
 		h.event(h.object, "Warning", bad, message)
 		return
@@ -365,7 +368,7 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 	}
 	h.heal.healed(h.now)
 	if err := h.release.Correct(ctx, found); err != nil {
-		h.event(h.object, "Warning", "DriftCorrectionFailed", explain(err))
+		h.event(h.object, "Warning", "DriftCorrectionFailed", h.say(err))
 		return err
 	}
 	h.event(h.object, "Normal", "DriftCorrected", fmt.Sprintf("Cluster state of release %s has been corrected: %s", recordName(last), strings.Join(what, ", ")))

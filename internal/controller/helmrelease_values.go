@@ -3,8 +3,10 @@ package controller
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
@@ -14,6 +16,7 @@ import (
 
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/strvals"
+	"sigs.k8s.io/yaml"
 )
 
 // defaultValuesKey is where values are in a ConfigMap or Secret.
@@ -24,29 +27,81 @@ const defaultValuesKey = "values.yaml"
 var quotedValue = regexp.MustCompile(`(?s)^'(.*)'$|^"(.*)"$`)
 
 // composeValues merges what valuesFrom refers to, in its order, and then the
-// values of the HelmRelease itself. Errors quote no values.
-func (e *Engine) composeValues(ctx context.Context, hr *helmv2.HelmRelease) (map[string]any, error) {
-	values := map[string]any{}
+// values of the HelmRelease itself. Errors quote no values. private are the
+// strings that come from Secrets.
+func (e *Engine) composeValues(ctx context.Context, hr *helmv2.HelmRelease) (values map[string]any, private words, err error) {
+	values = map[string]any{}
 	for i, from := range hr.Spec.ValuesFrom {
 		text, there, err := e.referencedValues(ctx, hr.Namespace, from)
 		if err != nil {
-			return nil, fmt.Errorf("spec.valuesFrom[%d]: %w", i, err)
+			return nil, nil, fmt.Errorf("spec.valuesFrom[%d]: %w", i, err)
 		}
 		if !there {
 			continue
 		}
+		if from.Kind == "Secret" {
+			private = private.of(text)
+		}
 		if values, err = mergeReferenced(values, from, text); err != nil {
-			return nil, fmt.Errorf("spec.valuesFrom[%d]: %s %s/%s, key %q: %w", i, from.Kind, hr.Namespace, from.Name, valuesKey(from), err)
+			return nil, nil, fmt.Errorf("spec.valuesFrom[%d]: %s %s/%s, key %q: %w", i, from.Kind, hr.Namespace, from.Name, valuesKey(from), err)
 		}
 	}
 	if hr.Spec.Values == nil {
-		return values, nil
+		return values, private, nil
 	}
 	own, err := loader.LoadValues(bytes.NewReader(hr.Spec.Values.Raw))
 	if err != nil {
-		return nil, fmt.Errorf("spec.values are no mapping")
+		return nil, nil, errors.New("spec.values are no mapping")
 	}
-	return loader.MergeMaps(values, own), nil
+	return loader.MergeMaps(values, own), private, nil
+}
+
+// words are not to be shown. The tools that are given them quote their input.
+type words []string
+
+// shortestWord is the length under which a word is not looked for: it would be
+// found everywhere, and says little.
+const shortestWord = 3
+
+// of adds the words of a Secret's value: all of it, and where it is YAML each
+// of its strings.
+func (w words) of(text []byte) words {
+	var value any
+	if yaml.Unmarshal(text, &value) != nil {
+		value = nil
+	}
+	var add func(v any)
+	add = func(v any) {
+		switch v := v.(type) {
+		case string:
+			for _, line := range append(strings.Split(v, "\n"), v) {
+				if line = strings.TrimSpace(line); len(line) >= shortestWord {
+					w = append(w, line)
+				}
+			}
+		case map[string]any:
+			for _, item := range v {
+				add(item)
+			}
+		case []any:
+			for _, item := range v {
+				add(item)
+			}
+		}
+	}
+	add(string(text))
+	add(value)
+	// The longest first: one may be a part of another.
+	slices.SortFunc(w, func(a, b string) int { return len(b) - len(a) })
+	return w
+}
+
+// hide is the message without the words.
+func (w words) hide(message string) string {
+	for _, word := range w {
+		message = strings.ReplaceAll(message, word, "[redacted]")
+	}
+	return message
 }
 
 func valuesKey(from helmv2.ValuesReference) string {
