@@ -173,6 +173,9 @@ func (e *Exporter) bundle(ctx context.Context, dir string, c Copy, to io.Writer)
 	for _, ref := range slices.Sorted(maps.Keys(c.Refs)) {
 		fmt.Fprintf(&header, "%s %s\n", c.Refs[ref], ref)
 	}
+	if hash := c.Refs[c.Head]; hash != "" {
+		fmt.Fprintf(&header, "%s HEAD\n", hash) // for git clone
+	}
 	header.WriteString("\n")
 	if _, err := io.WriteString(to, header.String()); err != nil {
 		return fmt.Errorf("writing a bundle: %w", err)

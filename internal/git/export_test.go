@@ -172,6 +172,11 @@ func TestCopyIsABundle(t *testing.T) {
 		t.Errorf("the bundle has %s, want %s", out, head)
 	}
 	c.git("bundle", "verify", "-q", file)
+	clone := filepath.Join(t.TempDir(), "clone")
+	c.git("clone", "-q", file, clone)
+	if _, err := os.Stat(filepath.Join(clone, "a")); err != nil {
+		t.Error(err)
+	}
 	if err := w.Delete(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}

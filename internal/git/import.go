@@ -153,7 +153,7 @@ func (i *Importer) unbundle(ctx context.Context, work string, name core.Name, c 
 		return &CopyError{name.String(), "what has its objects is no bundle"}
 	}
 	// The references are the copy's.
-	for range len(c.Refs) + 1 {
+	for range len(c.Refs) + 2 { // HEAD, and the empty line
 		line, err := headerLine(pack)
 		if err != nil {
 			return &CopyError{name.String(), "its bundle is cut short"}

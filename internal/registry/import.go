@@ -17,7 +17,9 @@ import (
 // CopyError says that what was to become part of a registry cannot.
 type CopyError struct{ What, Reason string }
 
-func (e *CopyError) Error() string { return fmt.Sprintf("the copy of %s is not valid: %s", e.What, e.Reason) }
+func (e *CopyError) Error() string {
+	return fmt.Sprintf("the copy of %s is not valid: %s", e.What, e.Reason)
+}
 
 // Importer makes a registry out of copies, in a directory that nobody serves.
 // The index of referrers is made when the registry is opened.
