@@ -243,11 +243,7 @@ func decidedOutside(gen *argo.ApplicationSetGenerator) bool {
 	if gen.Git != nil || gen.SCMProvider != nil || gen.PullRequest != nil {
 		return true
 	}
-	var below []*argo.ApplicationSetGenerator
-	for _, inner := range Nested(gen) {
-		below = append(below, inner)
-	}
-	return slices.ContainsFunc(below, decidedOutside)
+	return slices.ContainsFunc(Nested(gen), decidedOutside)
 }
 
 // Nested are the generators inside of a generator, as far as they can be read

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +18,9 @@ import (
 
 // secretCluster is the label's value of a Secret that describes a cluster.
 const secretCluster = "cluster"
+
+// clustersTimeout is how long a set waits for the first list of them.
+const clustersTimeout = 10 * time.Second
 
 // clusterSecrets are Argo CD's Secrets of clusters, without what opens them.
 type clusterSecrets struct {
@@ -70,10 +74,12 @@ func withoutCredentials(obj any) (any, error) {
 // list returns the clusters by name: those of Secrets, and the one that we run
 // in where no Secret describes it.
 func (c *clusterSecrets) list(ctx context.Context) ([]appset.Cluster, error) {
+	waiting, cancel := context.WithTimeout(ctx, clustersTimeout)
+	defer cancel()
 	select {
 	case <-c.synced:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the Secrets of clusters: %w", ctx.Err())
+	case <-waiting.Done():
+		return nil, fmt.Errorf("wait for the Secrets of clusters: %w", waiting.Err())
 	}
 	var out []appset.Cluster
 	here := false

@@ -17,6 +17,7 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/appset"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/render"
 )
 
 // applicationSets reconciles ApplicationSets.
@@ -226,8 +227,10 @@ func (s *setRun) specVersion() string {
 // generate makes the Applications that are wanted. What it has read is known
 // even where it fails, so that its change wakes us.
 func (s *setRun) generate(ctx context.Context) error {
-	in := &setInputs{applicationSets: s.applicationSets, set: s.set, fetch: s.why.has(timerFired) || s.refreshAsked()}
-	s.polled = s.now
+	in := &setInputs{applicationSets: s.applicationSets, set: s.set, fetch: s.why.has(specChanged|timerFired) || s.refreshAsked()}
+	if in.fetch {
+		s.polled = s.now
+	}
 	wanted, err := appset.Generate(ctx, s.set, in, s.templates(), appset.Limits{})
 	if err != nil {
 		in.needs.add(s.needs)
@@ -316,7 +319,8 @@ func (s *setRun) within(d time.Duration) {
 }
 
 // setPermanent says that only a change of the set, or of what it has read, can
-// put the error right; both are events.
+// put the error right; both are events. A template that takes too much would
+// take it again.
 func setPermanent(err error) bool {
-	return appset.Permanent(err) || errors.As(err, new(*SpecError))
+	return appset.Permanent(err) || errors.As(err, new(*SpecError)) || errors.As(err, new(*render.Error))
 }

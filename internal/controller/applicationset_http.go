@@ -112,7 +112,7 @@ func (r *applicationSets) Preview(ctx context.Context, key types.NamespacedName,
 		return nil, err
 	}
 	run := &setRun{applicationSets: r, setMemory: &setMemory{}, key: key, object: u, set: set}
-	in := &setInputs{applicationSets: r, set: set}
+	in := &setInputs{applicationSets: r, set: set, fetch: true}
 	if run.wanted, err = appset.Generate(ctx, set, in, run.templates(), appset.Limits{}); err != nil {
 		return nil, problem.With(http.StatusUnprocessableEntity, err)
 	}

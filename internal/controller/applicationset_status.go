@@ -20,6 +20,7 @@ import (
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/appset"
+	"github.com/fairway-cd/fairway/internal/render"
 )
 
 // The reasons of conditions, as Argo CD has them.
@@ -43,7 +44,7 @@ const settle = time.Second
 // reasonOf is the condition's reason of an error of a generation.
 func reasonOf(err error) string {
 	switch {
-	case errors.As(err, new(*appset.TemplateError)):
+	case errors.As(err, new(*appset.TemplateError)), errors.As(err, new(*render.Error)):
 		return reasonRender
 	case errors.As(err, new(*appset.ApplicationError)):
 		return reasonValidation
