@@ -142,6 +142,12 @@ func (e *engine) addHistory(ctx context.Context, all imageSet) error {
 		if k.DeletionTimestamp != nil {
 			continue
 		}
+		// An artifact that it was made of, and may be pinned to.
+		for _, h := range k.Status.History {
+			if _, digest, ok := strings.Cut(h.Metadata["revision"], "@sha256:"); ok {
+				all["sha256:"+digest] = true
+			}
+		}
 		owner := core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name}
 		err := e.addManifests(ctx, all, owner, "")
 		if ctx.Err() != nil {
