@@ -67,16 +67,20 @@ func (s Status) PublicGitURL() string {
 	return u.String()
 }
 
-// public is what every user of the instance may know: where its doors are.
-func (s Status) public() any {
-	return struct {
-		State    string `json:"state"`
-		Version  string `json:"version"`
-		UIURL    string `json:"uiURL,omitempty"`
-		APIURL   string `json:"apiURL,omitempty"`
-		GitURL   string `json:"gitURL,omitempty"`
-		Registry string `json:"registry,omitempty"`
-	}{s.State, s.Version, s.UIURL, s.APIURL, s.PublicGitURL(), s.Registry}
+// Doors are what every user of a running instance may know.
+type Doors struct {
+	State    string `json:"state"`
+	Version  string `json:"version"`
+	UIURL    string `json:"uiURL"`
+	APIURL   string `json:"apiURL"`
+	GitURL   string `json:"gitURL"`
+	Registry string `json:"registry"`
+}
+
+// doors are those of this instance, which runs. They are said without asking
+// anybody.
+func (i *Instance) doors() Doors {
+	return Doors{StateRunning, Version, i.URL() + "/", i.URL() + "/api", i.gitURL(""), i.Registry()}
 }
 
 // URL is the address of everything, without a path.

@@ -152,6 +152,9 @@ func (s *Store) mirrors() ([]*repository, error) {
 	var list []*repository
 	for _, dir := range dirs {
 		r, err := s.mirror(dir)
+		if _, gone := os.Stat(dir); errors.Is(gone, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
 		if err != nil {
 			s.log.Error("Opening a mirror failed", "directory", filepath.Base(dir), "error", err)
 			continue

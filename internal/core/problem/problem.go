@@ -76,7 +76,7 @@ const pause = 2 * time.Second
 // hints are for errors that have none of their own.
 var hints = map[int]string{
 	http.StatusUnauthorized: "send a token as bearer, or as the password of basic authentication; 'fairway token create' makes one",
-	http.StatusForbidden:    "'fairway token create NAME --can …' or a RoleBinding grants it; see docs/guide/access.md",
+	http.StatusForbidden:    "a RoleBinding grants it, or for repositories and images 'fairway token create NAME --can …'; see docs/guide/access.md",
 }
 
 // Of translates an error. One of a type that is not known here is a 500 that
