@@ -24,7 +24,7 @@ import (
 // is every repository, and world.yaml has the rest.
 type world struct {
 	tree         core.Tree
-	Clusters_    []appset.Cluster     `json:"clusters"`
+	Clusters     []appset.Cluster     `json:"clusters"`
 	Repos        []appset.Repository  `json:"repositories"`
 	PullRequests []appset.PullRequest `json:"pullRequests"`
 	// Away is the error of whatever is asked.
@@ -43,7 +43,7 @@ func (i inputs) away() error {
 func (i inputs) Snapshot(context.Context, string, string) (core.Snapshot, error) {
 	return core.Snapshot{Tree: i.w.tree}, i.away()
 }
-func (i inputs) Clusters(context.Context) ([]appset.Cluster, error) { return i.w.Clusters_, i.away() }
+func (i inputs) Clusters(context.Context) ([]appset.Cluster, error) { return i.w.Clusters, i.away() }
 func (i inputs) Repositories(context.Context, *argo.SCMProviderGenerator) ([]appset.Repository, error) {
 	return i.w.Repos, i.away()
 }

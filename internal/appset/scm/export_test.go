@@ -1,0 +1,4 @@
+package scm
+
+// NextLink is nextLink for fuzzing.
+var NextLink = nextLink
