@@ -46,7 +46,7 @@ func printStatusTable(t *tabwriter.Writer, s app.Status) {
 	}
 	row("state", "%s", s.State)
 	row("version", "%s", s.Version)
-	if s.State == app.StateStopped {
+	if s.State == app.StateStopped || s.State == app.StateHalf {
 		row("data", "%s", s.Data)
 		return
 	}

@@ -47,6 +47,9 @@ type Instance struct {
 type Config struct {
 	// Port serves everything; 0 is not chosen yet.
 	Port int `json:"port,omitempty"`
+	// FormerPorts are what manifests may still name: those that the instance
+	// had before it was restored on another one.
+	FormerPorts []int `json:"formerPorts,omitempty"`
 	// Listen are further addresses, HOST:PORT, served with TLS where they are
 	// not loopback.
 	Listen []string `json:"listen,omitempty"`

@@ -236,10 +236,11 @@ func (i *Instance) hosts() ([]string, error) {
 
 // bases are the URLs under which manifests may name our own repositories.
 func (i *Instance) bases() []string {
-	port := strconv.Itoa(i.Config.Port)
 	var all []string
-	for _, host := range []string{"127.0.0.1", "localhost", "::1"} {
-		all = append(all, "http://"+net.JoinHostPort(host, port)+"/git/")
+	for _, port := range append([]int{i.Config.Port}, i.Config.FormerPorts...) {
+		for _, host := range []string{"127.0.0.1", "localhost", "::1"} {
+			all = append(all, "http://"+net.JoinHostPort(host, strconv.Itoa(port))+"/git/")
+		}
 	}
 	for _, address := range i.Config.Listen {
 		all = append(all, "https://"+address+"/git/")

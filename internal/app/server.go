@@ -34,6 +34,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// The kernel lets go of it at the latest when the process ends.
 	defer func() { _ = lock.Unlock() }()
+	if err := s.inst.whole(); err != nil {
+		return err
+	}
 	defer os.Remove(s.inst.statePath())
 	s.update(func(st *State) { st.PID = os.Getpid() })
 	if err := s.inst.choosePorts(ctx); err != nil {

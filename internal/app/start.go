@@ -47,6 +47,9 @@ func (i *Instance) Start(ctx context.Context, self string, progress func(Step)) 
 	if up, err := i.settle(ctx); up || err != nil {
 		return false, err
 	}
+	if err := i.whole(); err != nil {
+		return false, err
+	}
 	if err := i.Save(); err != nil {
 		return false, err
 	}
