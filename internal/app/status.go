@@ -94,6 +94,11 @@ func (i *Instance) Registry() string { return "localhost:" + strconv.Itoa(i.Conf
 // Status asks what there is to know. That the instance is stopped is no error.
 func (i *Instance) Status(ctx context.Context) (Status, error) {
 	s := Status{State: StateStopped, Version: Version, Data: i.dir, Nodes: []NodeStatus{}}
+	var half *HalfRestoredError
+	if errors.As(i.whole(), &half) {
+		s.State = StateHalf
+		return s, nil
+	}
 	if !i.Running() {
 		return s, nil
 	}
