@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/core/problem"
@@ -93,10 +92,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 	}
 }
-
-// queueTime is how long a request waits for its turn: git clients do not come
-// back by themselves.
-const queueTime = 10 * time.Second
 
 // badRequest is what is not Git's protocol.
 type badRequest struct {
