@@ -126,6 +126,9 @@ func TestHelmReleaseOvertakes(t *testing.T) {
 	if hr.Status.InstallFailures+hr.Status.UpgradeFailures != 0 {
 		t.Errorf("what was overtaken counts as a failure: %s", digestible(hr.Status))
 	}
+	if err := h.eventOf("helm-over", "web", "InstallFailed"); err == nil {
+		t.Error("what was overtaken is said to have failed")
+	}
 	h.waitGone("apps/v1", "Deployment", "helm-over", "stuck")
 }
 

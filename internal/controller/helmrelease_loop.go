@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/release"
 )
 
@@ -213,7 +214,7 @@ func (h *helmReleaseRun) act(ctx context.Context, next step, last *release.Recor
 		}
 		var rec *release.Record
 		rec, err = h.release.Install(ctx, h.render(h.hr.GetInstall().DisableSchemaValidation), h.values, h.installOptions(last))
-		err = h.released(last, rec, helmv2.ReleaseActionInstall, err)
+		err = h.ended(ctx, last, rec, helmv2.ReleaseActionInstall, err)
 	case stepUpgrade:
 		st.LastAttemptedReleaseAction = helmv2.ReleaseActionUpgrade
 		h.progress("Running 'upgrade' action with timeout of " + h.hr.GetUpgrade().GetTimeout(h.hr.GetTimeout()).Duration.String())
@@ -222,7 +223,7 @@ func (h *helmReleaseRun) act(ctx context.Context, next step, last *release.Recor
 		}
 		var rec *release.Record
 		rec, err = h.release.Upgrade(ctx, h.render(h.hr.GetUpgrade().DisableSchemaValidation), h.values, h.hr.GetUpgrade().PreserveValues, h.upgradeOptions())
-		err = h.released(last, rec, helmv2.ReleaseActionUpgrade, err)
+		err = h.ended(ctx, last, rec, helmv2.ReleaseActionUpgrade, err)
 		h.forced = false
 	case stepTest:
 		var rec *release.Record
@@ -246,6 +247,17 @@ func (h *helmReleaseRun) act(ctx context.Context, next step, last *release.Recor
 		st.LastAttemptedReleaseActionDuration = &metav1.Duration{Duration: time.Since(began).Round(time.Millisecond)}
 	}
 	return err
+}
+
+// ended takes an installation or an upgrade into the status, unless it was
+// ended for something newer: that says nothing of what it was to release.
+func (h *helmReleaseRun) ended(ctx context.Context, last, rec *release.Record, action helmv2.ReleaseAction, err error) error {
+	if err != nil && ctx.Err() != nil {
+		h.stats.sync(deploy.ErrSuperseded)
+		return err
+	}
+	h.stats.sync(err)
+	return h.released(last, rec, action, err)
 }
 
 func (h *helmReleaseRun) rollback(ctx context.Context, last *release.Record) error {

@@ -367,6 +367,7 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 		return nil
 	}
 	h.heal.healed(h.now)
+	h.stats.heals.Inc()
 	if err := h.release.Correct(ctx, found); err != nil {
 		h.event(h.object, "Warning", "DriftCorrectionFailed", h.say(err))
 		return err
