@@ -56,6 +56,10 @@ func (s *Server) newEngine(st *stores) (*engine, error) {
 	if e.stage, err = s.newStages(config, st); err != nil {
 		return nil, err
 	}
+	rules := &healthRules{config: config, owners: e.stage.health, recheck: e.stage.watcher.RecheckAll, events: mgr.GetEventRecorder("fairway")}
+	if err := mgr.Add(rules); err != nil {
+		return nil, fmt.Errorf("making the engine: %w", err)
+	}
 	e.core, err = controller.Setup(mgr, e.stage.forController(st), controller.Options{})
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
 	"github.com/fairway-cd/fairway/internal/git"
+	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
@@ -31,6 +32,7 @@ type stages struct {
 	workers   func(context.Context) error
 	templates appset.Templates
 	fill      sealed.Fill
+	health    *health.Owners
 }
 
 // newStages composes render, deploy and drift for the cluster.
@@ -43,12 +45,14 @@ func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
 	if err != nil {
 		return nil, err
 	}
+	rules := &health.Owners{}
 	out := &stages{
 		sources: s.newSources(st),
 		commits: &commits{store: st.git},
-		watcher: drift.New(client, drift.WithMissed(missed)),
+		health:  rules,
+		watcher: drift.New(client, drift.WithMissed(missed), drift.WithHealth(rules.Of)),
 	}
-	out.deployer = deploy.New(client, deploy.WithAnswered(out.watcher.Observe))
+	out.deployer = deploy.New(client, deploy.WithAnswered(out.watcher.Observe), deploy.WithHealth(rules.Of))
 	if out.releases, err = release.New(config); err != nil {
 		return nil, err
 	}
@@ -69,7 +73,7 @@ func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
 
 func (s *stages) forController(st *stores) controller.Stages {
 	return controller.Stages{
-		Sources: controller.Guard(s.sources, st.access), Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher,
+		Sources: controller.Guard(s.sources, st.access), Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher, Health: s.health,
 		Commits: s.commits, Access: st.access, Packages: s.sources, Releases: s.releases, Templates: s.templates, Fill: s.fill,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-cd/fairway/internal/testkit"
 )
@@ -289,4 +290,33 @@ func TestKustomizationSaysWhySourceFails(t *testing.T) {
 	h.kustomization("mute", "mute", "to miss its source", says("is not there"))
 	h.apply(source)
 	h.kustomization("mute", "mute", "to say why its source fails", says("does not exist"))
+}
+
+// A Kustomization's own expressions say when its objects are healthy.
+func TestHealthCheckExprs(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("exprs")
+	h.repo("exprs", map[string]string{"apps/a.yaml": configMap("a", "1")})
+	exprs := func(current string) string {
+		return "  targetNamespace: exprs\n  wait: true\n  healthCheckExprs:\n  - apiVersion: v1\n    kind: ConfigMap\n    current: \"" + current + "\"\n"
+	}
+	h.apply(h.fluxPair("exprs", "exprs", "exprs", "./apps", exprs("metadata.annotations.approved == 'yes'")))
+	defer h.dropFlux("exprs", "exprs")
+	h.kustomization("exprs", "exprs", "to wait", func(k *kustomizev1.Kustomization) bool {
+		c := apimeta.FindStatusCondition(k.Status.Conditions, "Healthy")
+		return c != nil && c.Status == metav1.ConditionUnknown && len(k.Status.Inventory.Entries) == 1
+	})
+	live := h.waitLive("v1", "ConfigMap", "exprs", "a", nil)
+	annotations := live.GetAnnotations()
+	annotations["approved"] = "yes"
+	live.SetAnnotations(annotations)
+	if err := h.kube.Update(t.Context(), live, client.FieldOwner("somebody")); err != nil {
+		t.Fatal(err)
+	}
+	ready := func(k *kustomizev1.Kustomization) bool {
+		return apimeta.IsStatusConditionTrue(k.Status.Conditions, "Ready") && k.Status.ObservedGeneration == k.Generation
+	}
+	h.kustomization("exprs", "exprs", "to be ready", ready)
+	h.apply(h.fluxPair("exprs", "exprs", "exprs", "./apps", exprs("metadata.annotations.approved == ")))
+	h.kustomization("exprs", "exprs", "to be refused", notReady("InvalidSpec", "healthCheckExprs[0]: ConfigMap: current"))
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
 	"github.com/fairway-cd/fairway/internal/git"
+	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
@@ -152,7 +153,8 @@ func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	watcher := drift.New(k)
+	rules := &health.Owners{}
+	watcher := drift.New(k, drift.WithHealth(rules.Of))
 	releases, err := release.New(cluster.Config)
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +162,7 @@ func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 	sources := storeSources{store, newPackages()}
 	stages := Stages{
 		Sources: sources, Packages: sources, Releases: releases, Renderer: render.NewEngine(render.Limits{}),
-		Deployer: deploy.New(k, deploy.WithAnswered(watcher.Observe)), Watcher: watcher,
+		Deployer: deploy.New(k, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules.Of)), Watcher: watcher, Health: rules,
 		Commits: storeCommits{store}, Access: everyone{},
 		Fill: sealed.FillBy(func(ctx context.Context, _ string, input []byte) ([]byte, error) {
 			return sealed.RunProgram(ctx, input)

@@ -113,6 +113,7 @@ func (r *kustomizations) forget(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.reads.leave(key)
 	r.private.forget(r.owner(key))
+	r.forgetHealthRules(key)
 	r.depends.set(key)
 	r.stages.Watcher.Forget(r.owner(key))
 }
@@ -120,6 +121,9 @@ func (r *kustomizations) forget(key types.NamespacedName) {
 func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconcile.Result, error) {
 	if specErr == nil {
 		k.delivery, specErr = kustomizationDelivery(k.k)
+	}
+	if specErr == nil {
+		specErr = k.setHealthRules()
 	}
 	if specErr != nil {
 		return k.fail(ctx, "InvalidSpec", specErr)

@@ -15,6 +15,7 @@ import (
 	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/render"
 )
 
@@ -23,7 +24,6 @@ import (
 var unsupportedKustomization = map[string]string{
 	"spec.kubeConfig":            "other clusters are not supported",
 	"spec.serviceAccountName":    "impersonation is not supported yet",
-	"spec.healthCheckExprs":      "health check expressions are not supported yet",
 	"spec.buildMetadata":         "build metadata is not supported",
 	"spec.ignore":                "ignore rules are not supported yet",
 	"spec.dependsOn.*.readyExpr": "ready expressions are not supported yet",
@@ -108,6 +108,39 @@ func kustomizationOptions(k *kustomizationObject) deploy.Options {
 		AllowEmpty: true,
 	}
 	return o
+}
+
+// setHealthRules has the spec's expressions count for the Kustomization's
+// objects. The error is a *SpecError.
+func (k *kustomizationRun) setHealthRules() error {
+	if k.stages.Health == nil {
+		return nil
+	}
+	var checks []health.Check
+	for _, e := range k.k.Spec.HealthCheckExprs {
+		group := ""
+		if g, _, ok := strings.Cut(e.APIVersion, "/"); ok {
+			group = g
+		}
+		checks = append(checks, health.Check{Group: group, Kind: e.Kind,
+			Expressions: health.Expressions{InProgress: e.InProgress, Failed: e.Failed, Current: e.Current}})
+	}
+	changed, err := k.stages.Health.Check(k.delivery.owner, checks)
+	if err != nil {
+		refused := &SpecError{}
+		refused.add("spec", "%v", err)
+		return refused
+	}
+	if changed {
+		k.stages.Watcher.Recheck(k.delivery.owner)
+	}
+	return nil
+}
+
+func (r *kustomizations) forgetHealthRules(key types.NamespacedName) {
+	if r.stages.Health != nil {
+		_, _ = r.stages.Health.Check(r.owner(key), nil) // none cannot be wrong
+	}
 }
 
 // healthChecks are the objects that the spec names.

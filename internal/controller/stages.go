@@ -7,6 +7,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
+	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
 	"github.com/fairway-cd/fairway/internal/secrets/sealed"
@@ -21,6 +22,9 @@ type Stages struct {
 	Watcher  drift.Watcher
 	Commits  Commits
 	Access   core.Access
+	// Health are the rules that the Deployer and the Watcher go by; without it
+	// a delivery cannot have its own.
+	Health *health.Owners
 	// Packages and Releases are for Helm's kinds, and for OCIRepositories.
 	// Without them those are not reconciled.
 	Packages Packages

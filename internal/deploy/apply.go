@@ -340,7 +340,7 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 		res.Live = it.live
 	}
 	if res.Live != nil {
-		it.health, it.message = r.health(r.plan.Owner.Dialect, res.Live)
+		it.health, it.message = r.health(r.plan.Owner, res.Live)
 		res.Health = it.health
 		if res.Message == "" {
 			res.Message = it.message
@@ -379,7 +379,7 @@ func (r *run) skipRest() {
 					res.Hook = string(it.phase)
 				} else if it.live != nil {
 					res.Live = it.live
-					res.Health, _ = r.health(r.plan.Owner.Dialect, it.live)
+					res.Health, _ = r.health(r.plan.Owner, it.live)
 				}
 				r.report(res)
 			}

@@ -15,7 +15,7 @@ import (
 type Cluster struct {
 	client      *kube.Client
 	tracking    mark.Tracking
-	health      health.Func
+	health      health.Owned
 	concurrency int
 	answered    func(*unstructured.Unstructured)
 }
@@ -33,12 +33,16 @@ func WithAnswered(f func(*unstructured.Unstructured)) Option {
 	return func(c *Cluster) { c.answered = f }
 }
 
+// WithHealth sets the rules of health; without it they are those that are
+// shipped.
+func WithHealth(f health.Owned) Option { return func(c *Cluster) { c.health = f } }
+
 // New returns a deployer that works on the client's cluster.
 func New(client *kube.Client, opts ...Option) *Cluster {
 	c := &Cluster{
 		client:      client,
 		tracking:    mark.Tracking{ArgoNamespace: "argocd"},
-		health:      health.Of,
+		health:      new(health.Owners).Of,
 		concurrency: 16,
 		answered:    func(*unstructured.Unstructured) {},
 	}

@@ -35,7 +35,7 @@ func (c *Cluster) Compare(ctx context.Context, p Plan) (*Comparison, error) {
 		if x.forget && x.err == nil && x.keep == "" {
 			continue
 		}
-		out.addExtra(c, p.Owner.Dialect, x)
+		out.addExtra(c, p.Owner, x)
 	}
 	return out, nil
 }
@@ -51,13 +51,13 @@ func (out *Comparison) add(d Difference) {
 
 // addExtra adds what is no longer wanted. It counts for the state, not for the
 // health.
-func (out *Comparison) addExtra(c *Cluster, d core.Dialect, x *extra) {
+func (out *Comparison) addExtra(c *Cluster, owner core.Owner, x *extra) {
 	diff := Difference{Ref: x.ref, State: Extra, Health: core.Unknown, RequiresPruning: true, Message: x.keep}
 	if x.err != nil {
 		diff.State, diff.Err, diff.Message = Uncompared, x.err, x.err.Error()
 	}
 	if x.live != nil {
-		diff.Health, _ = c.health(d, x.live)
+		diff.Health, _ = c.health(owner, x.live)
 		diff.Live = x.live
 		present(&diff, mark.Ignored{})
 	}
@@ -72,7 +72,7 @@ func (c *Cluster) difference(ctx context.Context, pre *prepared, it *item) Diffe
 		d.Hook = string(it.phase)
 	}
 	if it.live != nil {
-		h, msg := c.health(pre.plan.Owner.Dialect, it.live)
+		h, msg := c.health(pre.plan.Owner, it.live)
 		d.Health = h
 		if d.Message == "" {
 			d.Message = msg

@@ -30,7 +30,7 @@ func (r *run) awaitDefinitions(ctx context.Context, items []*item, results []Obj
 		if err := r.awaitServed(ctx, it); err != nil {
 			return err
 		}
-		it.health, it.message = r.health(r.plan.Owner.Dialect, it.live)
+		it.health, it.message = r.health(r.plan.Owner, it.live)
 		results[i].Live, results[i].Health, results[i].Message = it.live, it.health, it.message
 	}
 	return nil

@@ -39,7 +39,7 @@ func (r *run) runHook(ctx context.Context, it *item, res ObjectResult) ObjectRes
 	res.Action, res.Live = Created, live
 	it.health, it.message = core.Healthy, "done and deleted"
 	if live != nil {
-		it.health, it.message = r.health(r.plan.Owner.Dialect, live)
+		it.health, it.message = r.health(r.plan.Owner, live)
 	}
 	res.Health, res.Message = it.health, it.message
 	switch it.health {

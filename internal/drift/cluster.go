@@ -20,7 +20,7 @@ import (
 type Cluster struct {
 	client   *kube.Client
 	tracking mark.Tracking
-	health   health.Func
+	health   health.Owned
 	resync   time.Duration
 	// grace is what a watch has to show what a list has shown, before it
 	// counts as missed.
@@ -56,12 +56,16 @@ type Option func(*Cluster)
 // It must not block.
 func WithMissed(f func(core.ObjectRef)) Option { return func(c *Cluster) { c.missed = f } }
 
+// WithHealth sets the rules of health; without it they are those that are
+// shipped.
+func WithHealth(f health.Owned) Option { return func(c *Cluster) { c.health = f } }
+
 // New returns a watcher of the client's cluster.
 func New(client *kube.Client, opts ...Option) *Cluster {
 	c := &Cluster{
 		client:   client,
 		tracking: mark.Tracking{ArgoNamespace: "argocd"},
-		health:   health.Of,
+		health:   new(health.Owners).Of,
 		resync:   10 * time.Minute,
 		grace:    5 * time.Second,
 		missed:   func(core.ObjectRef) {},
@@ -168,6 +172,35 @@ func (c *Cluster) Observe(obj *unstructured.Unstructured) {
 	k := c.kindOf(core.ObjectRef{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind})
 	c.mu.Unlock()
 	k.Set(kube.Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}, k.Project(obj))
+}
+
+// Recheck implements Watcher.
+func (c *Cluster) Recheck(owner core.Owner) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.recheck(owner)
+}
+
+// RecheckAll is Recheck of all owners.
+func (c *Cluster) RecheckAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for owner := range c.expected {
+		c.recheck(owner)
+	}
+}
+
+func (c *Cluster) recheck(owner core.Owner) {
+	for _, ref := range c.expected[owner] {
+		if k := c.kinds[groupKindOf(ref)]; k != nil {
+			k.confirm(kube.Key{Namespace: ref.Namespace, Name: ref.Name})
+		}
+	}
+	for i, f := range c.followed[owner] {
+		close(f.ended)
+		c.followed[owner][i] = &followed{cluster: c, owner: owner, ref: f.ref, ended: make(chan struct{})}
+		wake(c.start)
+	}
 }
 
 // Forget implements Watcher.

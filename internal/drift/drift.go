@@ -35,6 +35,9 @@ type Watcher interface {
 	// Follow: the health, by the owner's dialect, and whether it is there. One
 	// that its watch has not shown yet is not in it.
 	Followed(owner core.Owner) []ObjectState
+	// Recheck asks for the owner's objects again, because the rules of their
+	// health have changed.
+	Recheck(owner core.Owner)
 	// Forget ends what Expect and Follow have begun.
 	Forget(owner core.Owner)
 	// State is what is known now of the owner's objects, in the order of

@@ -110,7 +110,7 @@ func (f *followed) run(ctx context.Context) {
 // Project implements kube.Sink. The health is by the rules of who waits.
 func (f *followed) Project(obj *unstructured.Unstructured) ObjectState {
 	s := ObjectState{Ref: f.ref}
-	s.Health, s.Message = f.cluster.health(f.owner.Dialect, obj)
+	s.Health, s.Message = f.cluster.health(f.owner, obj)
 	return s
 }
 

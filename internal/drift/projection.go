@@ -36,12 +36,12 @@ func (c *Cluster) project(obj *unstructured.Unstructured) *projection {
 	if applied, ok := mark.ReadApplied(obj); ok {
 		p.digest = applied.Digest
 	}
-	dialect := core.ArgoCD
+	owner := core.Owner{Dialect: core.ArgoCD}
 	if len(list) > 0 {
-		dialect = list[0].Dialect
+		owner = list[0]
 	}
-	p.health, p.message = c.health(dialect, obj)
-	p.drift, p.by = judge(dialect, obj)
+	p.health, p.message = c.health(owner, obj)
+	p.drift, p.by = judge(owner.Dialect, obj)
 	return p
 }
 

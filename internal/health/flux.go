@@ -59,9 +59,9 @@ func Compile(e Expressions) (Func, error) {
 	}, nil
 }
 
-// With is the table, but for the kinds of checks, whose expressions go before
-// all rules. Of two checks of a kind the later counts, as with Flux.
-func (t *Table) With(checks ...Check) (Func, error) {
+// rulesOf are the rules of checks, by kind. Of two checks of a kind the later
+// counts, as with Flux.
+func rulesOf(checks []Check) (map[schema.GroupKind]Func, error) {
 	rules := map[schema.GroupKind]Func{}
 	for i, c := range checks {
 		rule, err := Compile(c.Expressions)
@@ -70,12 +70,7 @@ func (t *Table) With(checks ...Check) (Func, error) {
 		}
 		rules[schema.GroupKind{Group: c.Group, Kind: c.Kind}] = rule
 	}
-	return func(d core.Dialect, obj *unstructured.Unstructured) (core.Health, string) {
-		if rule, ok := rules[obj.GroupVersionKind().GroupKind()]; ok {
-			return rule(d, obj)
-		}
-		return t.Of(d, obj)
-	}, nil
+	return rules, nil
 }
 
 // step is one of the expressions, and the health where it is true.

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/fairway-cd/fairway/internal/core"
 )
 
@@ -53,14 +55,21 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
-func TestWith(t *testing.T) {
-	shipped, err := New()
-	if err != nil {
-		t.Fatal(err)
+func TestOwners(t *testing.T) {
+	var rules Owners
+	owner := core.Owner{Dialect: core.Flux, Name: "one"}
+	checks := []Check{{Group: "example.com", Kind: "Thing", Expressions: Expressions{Current: "status.up"}}}
+	for _, want := range []bool{true, false} {
+		if changed, err := rules.Check(owner, checks); err != nil || changed != want {
+			t.Fatalf("changed %t, %v; want %t", changed, err, want)
+		}
 	}
-	of, err := shipped.With(Check{Group: "example.com", Kind: "Thing", Expressions: Expressions{Current: "status.up"}})
-	if err != nil {
-		t.Fatal(err)
+	of := func(_ core.Dialect, obj *unstructured.Unstructured) (core.Health, string) {
+		return rules.Of(owner, obj)
+	}
+	thing := parse(t, []byte(`{apiVersion: example.com/v1, kind: Thing, status: {up: false}}`))
+	if h, _ := rules.Of(core.Owner{Dialect: core.Flux, Name: "another"}, thing); h != core.Healthy {
+		t.Errorf("for another owner it is %s", h)
 	}
 	if h, _ := of(core.Flux, parse(t, []byte(`{apiVersion: example.com/v1, kind: Thing, status: {up: false}}`))); h != core.Progressing {
 		t.Errorf("its kind is %s", h)
@@ -68,7 +77,16 @@ func TestWith(t *testing.T) {
 	if h, _ := of(core.Flux, parse(t, []byte(`{apiVersion: example.com/v1, kind: Other, status: {up: false}}`))); h != core.Healthy {
 		t.Errorf("another kind is %s", h)
 	}
-	if _, err := shipped.With(Check{Kind: "Thing"}); err == nil || !strings.Contains(err.Error(), "healthCheckExprs[0]: Thing: current") {
+	if _, err := rules.Check(owner, []Check{{Kind: "Thing"}}); err == nil || !strings.Contains(err.Error(), "healthCheckExprs[0]: Thing: current") {
 		t.Errorf("without current: %v", err)
+	}
+	if h, _ := rules.Of(owner, thing); h != core.Progressing {
+		t.Errorf("rules that are refused have replaced those before: %s", h)
+	}
+	if changed, err := rules.Check(owner, nil); err != nil || !changed {
+		t.Errorf("changed %t, %v", changed, err)
+	}
+	if h, _ := rules.Of(owner, thing); h != core.Healthy {
+		t.Errorf("rules that were removed still count: %s", h)
 	}
 }
