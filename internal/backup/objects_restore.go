@@ -33,7 +33,7 @@ const (
 
 // Restore brings objects into a cluster in which nothing works on them yet:
 // in order, with the statuses of custom resources, with the same field managers
-// and owners. What is there already is replaced, so that it can be done again.
+// and owners. What a new cluster has by itself is replaced.
 // done, where set, is told how many are there.
 func (c *Cluster) Restore(ctx context.Context, objects []*unstructured.Unstructured, done func(int)) error {
 	r := &restoration{Cluster: c, uids: map[objectID]types.UID{}, custom: map[schema.GroupKind]bool{}, done: done}
