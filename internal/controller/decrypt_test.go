@@ -141,10 +141,8 @@ func TestDecryptsForAKustomization(t *testing.T) {
 	h.waitLive("v1", "Secret", "sops", "db", secretIs("password", canary+"-2"))
 
 	// The key is added, and nothing else changes.
-	h.apply(fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: sops-age, namespace: sops}\ndata: {age.agekey: %s, other.agekey: %s}\n",
+	h.apply(fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: sops-age, namespace: sops, labels: {reconcile.fluxcd.io/watch: Enabled}}\ndata: {age.agekey: %s, other.agekey: %s}\n",
 		base64.StdEncoding.EncodeToString([]byte(v.key)), base64.StdEncoding.EncodeToString([]byte(other.key))))
-	h.apply(strings.Replace(h.fluxPair("sops", "app", "sops/app", "app", decryptionSpec),
-		"metadata: {name: app, namespace: sops}\nspec:\n", "metadata: {name: app, namespace: sops, annotations: {reconcile.fluxcd.io/requestedAt: now}}\nspec:\n", 1))
 	h.kustomization("sops", "app", "is ready again", readyAt(""))
 	h.waitLive("v1", "Secret", "sops", "db", secretIs("password", canary))
 }

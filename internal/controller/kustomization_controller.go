@@ -158,7 +158,7 @@ func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconc
 
 // noteDependencies says whom to wake this Kustomization for.
 func (k *kustomizationRun) noteDependencies() {
-	deps := []string{k.k.sourceDep()}
+	deps := append([]string{k.k.sourceDep()}, k.k.referenced()...)
 	for _, d := range k.k.Spec.DependsOn {
 		deps = append(deps, kustomDep(dependencyKey(k.key, d)))
 	}

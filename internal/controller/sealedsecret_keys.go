@@ -12,10 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -145,39 +142,20 @@ func (e *Engine) SealedRoutes() map[string]http.Handler { return sealed.Routes(e
 // the Secrets that are made of them, and by the sealing keys. Only metadata are
 // read.
 func (r *sealedSecrets) followSecrets(config *rest.Config) (func(context.Context) error, error) {
-	c, err := metadata.NewForConfig(config)
+	f, err := newFollower(config)
 	if err != nil {
-		return nil, fmt.Errorf("connect to follow Secrets: %w", err)
-	}
-	follow := func(ctx context.Context, namespace, label, value string, changed func(metav1.Object)) {
-		selected := func(o *metav1.ListOptions) { o.LabelSelector = labels.Set{label: value}.String() }
-		secrets := corev1.SchemeGroupVersion.WithResource("secrets")
-		i := metadatainformer.NewFilteredMetadataInformer(c, secrets, namespace, 0, cache.Indexers{}, selected).Informer()
-		handle := func(obj any) {
-			if stale, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = stale.Obj
-			}
-			if o, ok := obj.(metav1.Object); ok {
-				changed(o)
-			}
-		}
-		_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: handle, DeleteFunc: handle, UpdateFunc: func(_, obj any) { handle(obj) }})
-		if err != nil {
-			log.FromContext(ctx).Error(err, "following Secrets")
-			return
-		}
-		i.RunWithContext(ctx)
+		return nil, err
 	}
 	return func(ctx context.Context) error {
 		var all sync.WaitGroup
 		all.Go(func() {
-			follow(ctx, metav1.NamespaceAll, labelUnsealed, "true", func(o metav1.Object) {
+			f.follow(ctx, "secrets", metav1.NamespaceAll, labels.Set{labelUnsealed: "true"}, func(o metav1.Object) {
 				// The SealedSecret has the name of its Secret.
 				r.wake.wake(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}, drifted)
 			})
 		})
 		all.Go(func() {
-			follow(ctx, sealingNamespace, sealed.LabelKey, sealed.LabelActive, func(metav1.Object) {
+			f.follow(ctx, "secrets", sealingNamespace, labels.Set{sealed.LabelKey: sealed.LabelActive}, func(metav1.Object) {
 				r.keys.forget()
 				r.wakeAll(ctx)
 			})

@@ -118,6 +118,13 @@ func (e *Engine) addControllers(mgr manager.Manager) error {
 	if err := e.sealed.add(mgr); err != nil {
 		return err
 	}
+	follow, err := e.kustoms.followReferenced(mgr.GetConfig())
+	if err != nil {
+		return err
+	}
+	if err := mgr.Add(manager.RunnableFunc(follow)); err != nil {
+		return err
+	}
 	if err := e.addController(mgr, "gitrepository", flux.GitRepository, e.repos, e.repos.wake); err != nil {
 		return err
 	}
