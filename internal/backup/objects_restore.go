@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,16 +43,27 @@ func (c *Cluster) Restore(ctx context.Context, objects []*unstructured.Unstructu
 		n := rank(o.GroupVersionKind().GroupKind())
 		ranks[n] = append(ranks[n], o)
 	}
-	for _, some := range ranks {
+	for _, some := range ranks[:lastRank] {
 		if err := r.all(ctx, some, r.put); err != nil {
 			return err
 		}
 	}
-	// Owners first: their UIDs are all known now.
-	if err := r.all(ctx, objects, r.own); err != nil {
-		return err
+	// The UIDs of owners are all known now.
+	before := slices.Concat(ranks[:lastRank]...)
+	last := ranks[lastRank]
+	for _, step := range []struct {
+		objects []*unstructured.Unstructured
+		do      func(context.Context, *unstructured.Unstructured) error
+	}{
+		{before, r.own}, {before, r.manage},
+		// What refuses others has nothing to refuse any more.
+		{last, r.put}, {last, r.own}, {last, r.manage},
+	} {
+		if err := r.all(ctx, step.objects, step.do); err != nil {
+			return err
+		}
 	}
-	return r.all(ctx, objects, r.manage)
+	return nil
 }
 
 // objectID names an object within a cluster, whatever the version.
@@ -282,5 +294,8 @@ func patch(ctx context.Context, client dynamic.ResourceInterface, name string, c
 		return err
 	}
 	_, err = client.Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{FieldManager: restoreManager})
+	if apierrors.IsNotFound(err) {
+		return nil // its time was over, such as that of a Job which ended long ago
+	}
 	return err
 }

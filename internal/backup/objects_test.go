@@ -49,6 +49,7 @@ kind: Job
 metadata: {name: migrate, namespace: back}
 spec:
   suspend: true
+  ttlSecondsAfterFinished: 1000000000
   template: {spec: {restartPolicy: Never, containers: [{name: c, image: x}]}}
 ---
 apiVersion: apps/v1
@@ -58,6 +59,19 @@ spec:
   replicas: 0
   selector: {matchLabels: {app: web}}
   template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: x}]}}
+`
+
+const webhook = `
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: nobody}
+webhooks:
+- name: nobody.example.com
+  clientConfig: {url: "https://127.0.0.1:1/"}
+  failurePolicy: Fail
+  sideEffects: None
+  admissionReviewVersions: [v1]
+  rules: [{apiGroups: [example.com], apiVersions: ["*"], operations: ["*"], resources: ["*"]}]
 `
 
 const widgets = `
@@ -100,6 +114,7 @@ func TestObjectsComeBack(t *testing.T) {
 	merge(t, jobs, "migrate", map[string]any{"status": map[string]any{"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:00Z",
 		"succeeded": 1, "conditions": []any{condition("SuccessCriteriaMet"), condition("Complete")}}}, "status")
 	merge(t, jobs, "migrate", map[string]any{"spec": map[string]any{"suspend": false}})
+	apply(t, a, webhook)
 
 	out, err := backup.NewCluster(from.Config)
 	if err != nil {
@@ -116,7 +131,7 @@ func TestObjectsComeBack(t *testing.T) {
 	}
 	slices.Sort(names)
 	want := "CustomResourceDefinition//widgets.example.com Deployment/back/web Job/back/migrate Namespace//back Secret/back/by-hand " +
-		"Service/back/web StorageClass//local Widget/back/child Widget/back/parent"
+		"Service/back/web StorageClass//local ValidatingWebhookConfiguration//nobody Widget/back/child Widget/back/parent"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("collected %s, want %s", got, want)
 	}
