@@ -148,8 +148,11 @@ func (a *applicationRun) retry(op argo.Operation, state *argo.OperationState, er
 	if op.Retry.Limit >= 0 && state.RetryCount >= op.Retry.Limit || hopeless(err) {
 		return false
 	}
+	pause := retryPause(op.Retry, state.RetryCount+1)
+	if a.opts.SyncTimeout > 0 && time.Since(state.StartedAt.Time)+pause >= a.opts.SyncTimeout {
+		return false // it would end before it began
+	}
 	state.RetryCount++
-	pause := retryPause(op.Retry, state.RetryCount)
 	state.Message = fmt.Sprintf("%s; retry %d of %s in %s", explain(err), state.RetryCount, limit(op.Retry), pause)
 	a.condition(argo.ConditionSyncError, state.Message)
 	a.within(pause)

@@ -15,7 +15,6 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
-	"github.com/fairway-cd/fairway/internal/drift"
 )
 
 // advance brings the cluster nearer to t, as far as the policy permits and an
@@ -170,76 +169,6 @@ func (a *applicationRun) plan(t *target, o deploy.Options) deploy.Plan {
 	}
 }
 
-// observe takes over what the watch has seen, and heals.
-func (a *applicationRun) observe(ctx context.Context) (reconcile.Result, error) {
-	states := a.stages.Watcher.State(a.delivery.owner)
-	lost := a.observed(ctx, states)
-	if len(lost) == 0 {
-		if a.status.Sync.Status == argo.SyncSynced {
-			a.heal.synced(a.now)
-		}
-		return a.end(ctx)
-	}
-	policy := a.automation()
-	if policy == nil || !policy.SelfHeal {
-		return a.end(ctx)
-	}
-	if wait := a.heal.drifted(a.now); wait > 0 {
-		a.within(wait)
-		return a.end(ctx)
-	}
-	a.heal.healed(a.now)
-	return a.healObjects(ctx, lost)
-}
-
-// healObjects applies only what has drifted, from what is already rendered.
-func (a *applicationRun) healObjects(ctx context.Context, lost []drift.ObjectState) (reconcile.Result, error) {
-	plan := a.plan(a.target, a.delivery.options)
-	var resources []argo.SyncOperationResource
-	for _, s := range lost {
-		plan.Only = append(plan.Only, s.Ref)
-		resources = append(resources, argo.SyncOperationResource{Group: s.Ref.Group, Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name})
-	}
-	op := a.automatedOperation(resources)
-	started := metav1.NewTime(a.now)
-	outcome, err := a.stages.Deployer.Apply(ctx, plan)
-	if ctx.Err() != nil {
-		return reconcile.Result{}, ctx.Err()
-	}
-	var waiting *deploy.WaitingError
-	if errors.As(err, &waiting) {
-		// Healing takes no time, but for waves and for what has to be made anew.
-		return a.operate(ctx, op)
-	}
-	a.stats.heals.Inc()
-	a.applied(a.target, outcome, true)
-	state := &argo.OperationState{Operation: op, StartedAt: started, FinishedAt: now(), SyncResult: a.syncResult(a.target, outcome)}
-	if err != nil {
-		state.Phase, state.Message = argo.OperationFailed, explain(err)
-		a.condition(argo.ConditionSyncError, "healing failed: "+explain(err))
-		a.within(a.heal.pause())
-	} else {
-		state.Phase, state.Message = argo.OperationSucceeded, healed(lost)
-		a.event(a.object, "Normal", "Healed", state.Message)
-	}
-	a.status.OperationState = state
-	return a.end(ctx)
-}
-
-// healed says what was put right, and who had changed it.
-func healed(lost []drift.ObjectState) string {
-	s := lost[0]
-	msg := fmt.Sprintf("healed %s (%s", s.Ref, s.Drift)
-	if s.By != "" {
-		msg += " by " + s.By
-	}
-	msg += ")"
-	if n := len(lost) - 1; n > 0 {
-		msg += fmt.Sprintf(" and %d more", n)
-	}
-	return msg
-}
-
 func now() *metav1.Time { t := metav1.Now(); return &t }
 
 // operate does what the operation says. Before it begins the status says so,
@@ -290,6 +219,7 @@ func (a *applicationRun) perform(ctx context.Context, t *target, op argo.Operati
 			return reconcile.Result{}, err
 		}
 	}
+	a.tried = t.digest
 	options.Confirmed = approved(a.app, state.StartedAt.Time)
 	plan := a.plan(t, options)
 	plan.Resumed = a.wait != nil && !a.wait.unconfirmed
@@ -341,12 +271,19 @@ func (a *applicationRun) automatedOperation(resources []argo.SyncOperationResour
 func (a *applicationRun) resume(op argo.Operation) (*argo.OperationState, time.Duration) {
 	s := a.status.OperationState
 	if s == nil || s.Phase != argo.OperationRunning || digest(s.Operation) != digest(op) {
-		return &argo.OperationState{Operation: op, Phase: argo.OperationRunning, StartedAt: metav1.NewTime(a.now)}, 0
+		return a.newState(op), 0
 	}
 	if s.RetryCount == 0 || s.FinishedAt == nil {
 		return s, 0
 	}
+	if op.InitiatedBy.Automated && !a.began(a.target) && a.tried != a.target.digest {
+		return a.newState(op), 0 // what is to be tried again is not wanted any more
+	}
 	return s, time.Until(s.FinishedAt.Add(retryPause(op.Retry, s.RetryCount)))
+}
+
+func (a *applicationRun) newState(op argo.Operation) *argo.OperationState {
+	return &argo.OperationState{Operation: op, Phase: argo.OperationRunning, StartedAt: metav1.NewTime(a.now)}
 }
 
 // operand is what the operation syncs, and how.

@@ -99,7 +99,9 @@ func (a *applicationRun) overdue() bool {
 // stay leaves the operation waiting, and writes how its objects are.
 func (a *applicationRun) stay(ctx context.Context) (reconcile.Result, error) {
 	for _, c := range a.app.Status.Conditions {
-		a.condition(c.Type, c.Message)
+		if a.undisturbed() || c.Type == argo.ConditionSharedResourceWarning {
+			a.condition(c.Type, c.Message)
+		}
 	}
 	resources := resourcesByKey(a.status.Resources)
 	for _, s := range a.stages.Watcher.State(a.delivery.owner) {

@@ -22,6 +22,8 @@ type memory struct {
 	// that was last compared or applied without an error.
 	target   *target
 	deployed string
+	// tried is the digest of the target that was last synced, or tried to be.
+	tried string
 	heal     healBackoff
 	// wait is set while a sync waits for objects, parting while a deletion is
 	// not through.

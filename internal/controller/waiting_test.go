@@ -233,6 +233,23 @@ func TestOvertakesWaiting(t *testing.T) {
 	}
 }
 
+// TestOvertakesRetries: a newer commit does not wait for the pause before the
+// older one is tried again.
+func TestOvertakesRetries(t *testing.T) {
+	h := newHouse(t)
+	h.namespace("argocd")
+	bad := "apiVersion: v1\nkind: Service\nmetadata:\n  name: m\nspec:\n  ports: [{port: 99999}]\n"
+	repo := h.repo("patient", map[string]string{"app/m.yaml": bad})
+	h.apply(h.application("patient", "patient", "app", "patient", automated+"    retry: {limit: 3, backoff: {duration: 1h, maxDuration: 2h}}\n"))
+	defer h.delete(appObject("patient"))
+	h.waitApp("patient", "to be tried again in an hour", phaseIs(argo.OperationRunning, "retry 1 of 3 in 1h"))
+	h.push(repo, map[string]string{"app/m.yaml": configMap("m", "1")})
+	a := h.waitApp("patient", "to be synced", healthy)
+	if a.Status.OperationState.RetryCount != 0 {
+		t.Errorf("state: %s", describe(a))
+	}
+}
+
 // TestDriftWhileWaiting: what a sync has applied is put right while it waits,
 // be it what it waits for; the last of several waves is waited for too.
 func TestDriftWhileWaiting(t *testing.T) {

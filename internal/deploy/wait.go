@@ -84,6 +84,7 @@ func (r *run) settled(s *step, rests bool) error {
 		case it.hook != nil && it.err != nil:
 			failed = append(failed, it.err)
 		case rests || it.hook != nil || it.verdict == skip || it.verdict == shared || !s.ready && !r.plan.Options.WaitBetweenWaves:
+		case it.health == core.Suspended && s == r.steps[len(r.steps)-1]: // nothing comes of it by itself, nor after it
 		case it.health == core.Degraded:
 			failed = append(failed, unhealthy("wait for", it))
 		case it.health != core.Healthy:
