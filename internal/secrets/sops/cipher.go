@@ -41,11 +41,11 @@ func open(text string, key []byte, path string) (any, error) {
 	if err != nil {
 		return nil, errorf(Malformed, "the encrypted value has no nonce")
 	}
-	text2, err := gcm.Open(nil, parts[1], append(parts[0], parts[2]...), []byte(path))
+	plain, err := gcm.Open(nil, parts[1], append(parts[0], parts[2]...), []byte(path))
 	if err != nil {
 		return nil, errorf(Tampered, "the encrypted value is not one that belongs here")
 	}
-	return typed(string(text2), m[4])
+	return typed(string(plain), m[4])
 }
 
 // typed gives a decrypted value its type back.

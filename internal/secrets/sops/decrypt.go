@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"hash"
 	"strings"
@@ -225,7 +226,8 @@ func (d *decryption) open(v any, path []string) (any, error) {
 		return nil, errorf(Malformed, "%s is not encrypted, which the file's metadata say it is", where(path))
 	}
 	opened, err := open(s, d.key, strings.Join(path, ":")+":")
-	if e, ok := err.(*Error); ok { //nolint:errorlint // open wraps nothing
+	var e *Error
+	if errors.As(err, &e) {
 		return nil, errorf(e.Reason, "%s: %s", where(path), e.Msg)
 	}
 	return opened, err
