@@ -51,7 +51,17 @@ type setMemory struct {
 	// in a row have failed, polled when external sources were last asked.
 	wrote, polled time.Time
 	failures      int
+	// looked is when the last reconcile began, took how long it was; delayed
+	// says that one which Applications have asked for waits for its time.
+	looked  time.Time
+	took    time.Duration
+	delayed bool
 }
+
+// breath is how many times its own length a reconcile waits for more changes
+// of Applications, up to settle: a set with many of them, which all change at a
+// time, is not looked at for each.
+const breath = 10
 
 // setsPolled is how often what cannot call us is asked where a generator does
 // not say, as in Argo CD.
@@ -97,6 +107,10 @@ func (r *applicationSets) Reconcile(ctx context.Context, req reconcile.Request) 
 		return reconcile.Result{}, nil
 	}
 	m := r.memory(req.NamespacedName)
+	if why == timerFired && m.delayed {
+		why = drifted
+	}
+	m.delayed = false
 	u = newer(m.written, u)
 	set, err := readApplicationSet(u, r.opts.ArgoNamespace)
 	run := &setRun{applicationSets: r, setMemory: m, key: req.NamespacedName, why: why, object: u, set: set, now: time.Now()}
@@ -179,6 +193,12 @@ func (s *setRun) reconcile(ctx context.Context, specErr error) (reconcile.Result
 	if s.why == drifted && s.broken == s.specVersion() {
 		return reconcile.Result{}, nil // no change of an Application puts it right
 	}
+	if pause := min(breath*s.took, settle) - s.now.Sub(s.looked); s.why == drifted && pause > 0 {
+		s.delayed = true
+		return reconcile.Result{RequeueAfter: pause}, nil
+	}
+	s.looked = s.now
+	defer func() { s.took = time.Since(s.looked) }()
 	if err := s.keepFinalizer(ctx); err != nil {
 		return reconcile.Result{}, err
 	}

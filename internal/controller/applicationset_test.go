@@ -242,25 +242,27 @@ func (h *house) many(n int) (refresh func()) {
 	h.repo("many", map[string]string{"app/a.yaml": configMap("many", "1")})
 	set := h.setOf("many", "  - list:\n      elements:\n"+elements.String(), "{{ .app }}", "many", "app", "")
 	h.apply(strings.Replace(set, "automated: {prune: true}", "automated: {enabled: false}", 1))
-	for made := n / 10; made <= n; made += n / 10 {
-		testkit.Eventually(h.t, "Applications of the set", func() error {
-			if have := len(h.versions("many")); have < made {
-				return fmt.Errorf("there are %d, want %d", have, made)
+	for seen := n / 10; seen <= n; seen += n / 10 {
+		testkit.Eventually(h.t, "Applications that were looked at", func() error {
+			var list argo.ApplicationList
+			if err := h.kube.List(h.t.Context(), &list, client.InNamespace("argocd"), client.MatchingLabels{"set": "many"}); err != nil {
+				return err
+			}
+			done := 0
+			for _, app := range list.Items {
+				if app.Status.Sync.Status == argo.SyncOutOfSync {
+					done++
+				}
+			}
+			if done < seen {
+				return fmt.Errorf("%d of %d, want %d", done, len(list.Items), seen)
 			}
 			return nil
 		})
 	}
-	for seen := n / 10; seen <= n; seen += n / 10 {
-		h.waitSet("many", fmt.Sprintf("to have made all, and to have seen %d", seen), func(s *argo.ApplicationSet) bool {
-			done := 0
-			for _, r := range s.Status.Resources {
-				if r.Status == argo.SyncOutOfSync {
-					done++
-				}
-			}
-			return s.Status.ResourcesCount == int64(n) && done >= seen
-		})
-	}
+	h.waitSet("many", "to have seen all", func(s *argo.ApplicationSet) bool {
+		return s.Status.ResourcesCount == int64(n) && !slices.ContainsFunc(s.Status.Resources, func(r argo.ResourceStatus) bool { return r.Status != argo.SyncOutOfSync })
+	})
 	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"argocd.argoproj.io/application-set-refresh":"true"}}}`))
 	return func() {
 		h.t.Helper()
