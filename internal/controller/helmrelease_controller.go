@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -170,7 +169,7 @@ type helmReleaseRun struct {
 	chart   chartArtifact
 	tree    core.Tree // the chart's, once it is needed
 	values  map[string]any
-	private words // of the values
+	private words  // of the values
 	config  string // the digest of values
 	source  string // of all that is wanted, for the record
 	release *release.Release
@@ -286,21 +285,6 @@ func (h *helmReleaseRun) interval() time.Duration {
 	return jitter(max(h.hr.Spec.Interval.Duration, time.Second))
 }
 
-// open reaches the release as who is to act on it.
-func (h *helmReleaseRun) open() error {
-	var err error
-	h.release, err = h.stages.Releases.Release(h.target())
-	return err
-}
-
-func (h *helmReleaseRun) target() release.Target {
-	t := release.Target{Name: h.hr.GetReleaseName(), Namespace: h.hr.GetReleaseNamespace(), Storage: h.hr.GetStorageNamespace()}
-	if sa := h.hr.Spec.ServiceAccountName; sa != "" {
-		t.User = "system:serviceaccount:" + h.key.Namespace + ":" + sa
-	}
-	return t
-}
-
 // noteDependencies says whom to wake this HelmRelease for.
 func (h *helmReleaseRun) noteDependencies() {
 	deps := []string{h.chartDep()}
@@ -346,63 +330,4 @@ func (h *helmReleaseRun) handleRequests() {
 	st.LastAttemptedGeneration, st.LastAttemptedRevision = h.hr.Generation, h.chart.revision
 	st.LastAttemptedRevisionDigest, st.LastAttemptedConfigDigest = h.chart.oci, h.config
 	st.LastHandledReconcileAt = h.asked
-}
-
-// targetChanged: the release that the status knows is another one than is
-// wanted.
-func (h *helmReleaseRun) targetChanged() bool {
-	st, t := &h.hr.Status, h.target()
-	latest := st.History.Latest()
-	return latest != nil && (latest.Name != t.Name || latest.Namespace != t.Namespace || st.StorageNamespace != "" && st.StorageNamespace != t.Storage)
-}
-
-// moved uninstalls the release where it was before its name or namespace was
-// changed.
-func (h *helmReleaseRun) moved(ctx context.Context) error {
-	st := &h.hr.Status
-	if !h.targetChanged() {
-		st.StorageNamespace = h.hr.GetStorageNamespace()
-		return nil
-	}
-	latest := st.History.Latest()
-	t := h.target()
-	t.Name, t.Namespace, t.Storage = latest.Name, latest.Namespace, st.StorageNamespace
-	old, err := h.stages.Releases.Release(t)
-	if err != nil {
-		return err
-	}
-	if err := old.Uninstall(ctx, h.uninstallOptions()); err != nil {
-		return fmt.Errorf("uninstall the release at its former place: %w", err)
-	}
-	st.ClearHistory()
-	st.Inventory, st.StorageNamespace = nil, h.hr.GetStorageNamespace()
-	return nil
-}
-
-// finalize uninstalls what a HelmRelease that goes has installed. One that is
-// suspended leaves it.
-func (h *helmReleaseRun) finalize(ctx context.Context) (reconcile.Result, error) {
-	st := &h.hr.Status
-	if latest := st.History.Latest(); latest != nil && !h.hr.Spec.Suspend {
-		t := h.target()
-		t.Name, t.Namespace = latest.Name, latest.Namespace
-		if st.StorageNamespace != "" {
-			t.Storage = st.StorageNamespace
-		}
-		old, err := h.stages.Releases.Release(t)
-		if err == nil {
-			err = old.Uninstall(ctx, h.uninstallOptions())
-		}
-		if ctx.Err() != nil {
-			return reconcile.Result{}, ctx.Err()
-		}
-		if err != nil {
-			return h.hold(ctx, helmv2.UninstallFailedReason, err)
-		}
-	}
-	if err := h.deleteChart(ctx); err != nil {
-		return reconcile.Result{}, err
-	}
-	h.releases.forget(h.key)
-	return reconcile.Result{}, h.removeFinalizer(ctx)
 }
