@@ -269,7 +269,18 @@ func (h *house) many(n int) (refresh func()) {
 		if err := h.kube.Patch(h.t.Context(), setObject("many"), patch); err != nil {
 			h.t.Fatal(err)
 		}
-		h.waitSet("many", "to answer the refresh", func(s *argo.ApplicationSet) bool { return s.Annotations[argo.AnnotationSetRefresh] == "" })
+		// By its metadata alone: the status is long.
+		meta := &metav1.PartialObjectMetadata{}
+		meta.SetGroupVersionKind(argo.GroupVersion.WithKind(argo.ApplicationSetKind))
+		testkit.Eventually(h.t, "the answer to the refresh", func() error {
+			if err := h.kube.Get(h.t.Context(), client.ObjectKeyFromObject(setObject("many")), meta); err != nil {
+				return err
+			}
+			if meta.Annotations[argo.AnnotationSetRefresh] != "" {
+				return errors.New("it is still asked for")
+			}
+			return nil
+		})
 	}
 }
 
