@@ -24,7 +24,7 @@ type memory struct {
 	deployed string
 	// tried is the digest of the target that was last synced, or tried to be.
 	tried string
-	heal     healBackoff
+	heal  healBackoff
 	// wait is set while a sync waits for objects, parting while a deletion is
 	// not through.
 	wait, parting *waiting

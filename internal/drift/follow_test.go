@@ -1,14 +1,19 @@
 package drift_test
 
 import (
+	"errors"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
+	"github.com/fairway-cd/fairway/internal/kube"
 )
 
 // followed waits for what the owner follows to be as wanted, by Changes alone.
@@ -77,4 +82,46 @@ func TestAnnouncedWhenSeen(t *testing.T) {
 	b.deployer = deploy.New(b.client) // so that nothing but the watch shows it
 	b.deliver(b.plan(b.owner, configMap("m")))
 	b.until(b.owner, "the object", func(s []drift.ObjectState) bool { return len(s) == 1 && s[0].Health == core.Healthy })
+}
+
+// TestResumedCostsNothing: an apply that waits between waves, and is resumed
+// before what it waits for has come, asks the cluster for nothing.
+func TestResumedCostsNothing(t *testing.T) {
+	b := newBench(t)
+	var calls atomic.Int64
+	counted := rest.CopyConfig(cluster.Config)
+	counted.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			calls.Add(1)
+			return next.RoundTrip(r)
+		})
+	})
+	client, err := kube.New(counted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.deployer = deploy.New(client, deploy.WithAnswered(b.watcher.Observe))
+	p := b.plan(b.owner, configMap("first"),
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: never}\nspec: {schedulingGates: [{name: example.com/hold}], containers: [{name: c, image: i}]}",
+		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: second, annotations: {argocd.argoproj.io/sync-wave: '1'}}")
+	p.Options.WaitBetweenWaves, p.Options.CreateNamespace = true, true
+	waits := func() *deploy.Outcome {
+		t.Helper()
+		out, err := b.deployer.Apply(t.Context(), p)
+		var waiting *deploy.WaitingError
+		if !errors.As(err, &waiting) || len(waiting.Objects) != 1 || waiting.Objects[0].Ref.Name != "never" {
+			t.Fatalf("error is %v", err)
+		}
+		return out
+	}
+	out := waits()
+	b.watcher.Expect(b.owner, out.Inventory)
+	p.Inventory, p.Resumed = out.Inventory, true
+	asked := calls.Load()
+	for range 3 {
+		waits()
+	}
+	if n := calls.Load() - asked; n != 0 {
+		t.Errorf("it cost %d API calls", n)
+	}
 }
