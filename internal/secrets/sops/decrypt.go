@@ -84,9 +84,8 @@ func DecryptObject(object map[string]any, keys *Keys) (map[string]any, error) {
 // decryption is that of one file.
 type decryption struct {
 	*metadata
-	key    []byte
-	sum    hash.Hash
-	values int
+	key []byte
+	sum hash.Hash
 }
 
 func newDecryption(value any, keys *Keys) (*decryption, error) {
