@@ -77,7 +77,7 @@ func (o *backupOptions) options() (app.BackupOptions, error) {
 	case o.withoutSecrets:
 		return out, nil
 	case strings.TrimSpace(text) == "":
-		return out, &exitError{exitUsage, withHint(errors.New("Secrets are in a backup encrypted, and no key is named to encrypt them to"),
+		return out, &exitError{exitUsage, withHint(errors.New("no key is named to encrypt the Secrets of the backup to"),
 			"make one with 'age-keygen -o key.txt' and name its public half with --recipient age1…; or leave them out with --without-secrets")}
 	}
 	var err error

@@ -91,8 +91,8 @@ spec:
 	waitFor("fleet-two", "two")
 
 	// What is wrong is said, by the preview and by the object, and deletes nothing.
-	write(strings.Replace(manifest, "{{ .name }}", "{{ .nmae }}", 1))
-	if out, err := shared.run(t.Context(), "appset", "preview", file); err == nil || !strings.Contains(err.Error()+out, "nmae") {
+	write(strings.Replace(manifest, "{{ .name }}", "{{ .nickname }}", 1))
+	if out, err := shared.run(t.Context(), "appset", "preview", file); err == nil || !strings.Contains(err.Error()+out, "nickname") {
 		t.Errorf("preview of a wrong template: %v %s", err, out)
 	}
 	shared.push(t, dir, map[string]string{"apps/two/config.json": `{"name": `})
