@@ -190,15 +190,16 @@ func (s *setRun) reconcile(ctx context.Context, specErr error) (reconcile.Result
 	if specErr != nil {
 		return s.fail(ctx, reasonValidation, specErr)
 	}
-	if s.why == drifted && s.broken == s.specVersion() {
-		return reconcile.Result{}, nil // no change of an Application puts it right
-	}
 	if pause := min(breath*s.took, settle) - s.now.Sub(s.looked); s.why == drifted && pause > 0 {
 		s.delayed = true
 		return reconcile.Result{RequeueAfter: pause}, nil
 	}
 	s.looked = s.now
 	defer func() { s.took = time.Since(s.looked) }()
+	if s.why == drifted && s.broken == s.specVersion() {
+		// No change of an Application puts it right.
+		return s.look(ctx, s.set.Status.DeepCopy())
+	}
 	if err := s.keepFinalizer(ctx); err != nil {
 		return reconcile.Result{}, err
 	}

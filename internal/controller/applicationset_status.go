@@ -77,6 +77,21 @@ func (s *setRun) fail(ctx context.Context, reason string, err error) (reconcile.
 		s.failures++
 		s.within(retryAfter(s.failures, s.opts.Poll))
 	}
+	return s.look(ctx, status)
+}
+
+// look ends the reconcile of a set of which it is not known what its
+// Applications should be: the status says how those are that it has.
+func (s *setRun) look(ctx context.Context, status *argo.ApplicationSetStatus) (reconcile.Result, error) {
+	owned, err := s.owned(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	have := make([]appset.Change, len(owned))
+	for i, app := range owned {
+		have[i] = appset.Change{Name: app.GetName(), Live: app}
+	}
+	noteResources(status, have)
 	return s.end(ctx, status)
 }
 
@@ -98,10 +113,15 @@ func (s *setRun) finish(ctx context.Context, plan []appset.Change) (reconcile.Re
 		return s.fail(ctx, "SyncApplicationError", err)
 	}
 	s.setConditions(status, append(conditions, rollout...)...)
+	noteResources(status, plan)
+	return s.end(ctx, status)
+}
+
+// noteResources has the status name the Applications.
+func noteResources(status *argo.ApplicationSetStatus, plan []appset.Change) {
 	status.Resources = setResources(plan)
 	status.ResourcesCount = int64(len(status.Resources))
 	status.Resources = status.Resources[:min(len(status.Resources), maxSetResources)]
-	return s.end(ctx, status)
 }
 
 // setResources are the Applications, by name, as they were seen.

@@ -12,7 +12,7 @@ func TestHealthRulesOfOnesOwn(t *testing.T) {
 	shared.repository(t, app, map[string]string{"app/a.yaml": withState("one", "sick")})
 	shared.apply(t, application(app, publicGitURL(t)+"/"+app+".git", "app", app))
 	health := []string{"get", "application", app, "-n", "argocd", "-o", "jsonpath={.status.health.status} {.status.resources[0].health.message}"}
-	shared.want(t, "Healthy ", health...)
+	shared.want(t, "Healthy Resource is always ready", health...)
 
 	rules := func(when string) {
 		shared.apply(t, `apiVersion: v1
@@ -44,7 +44,7 @@ data:
 	})
 	shared.want(t, "Degraded it is sick", health...)
 	shared.kubectl(t, "delete", "configmap", "health-rules", "-n", "fairway-system")
-	shared.want(t, "Healthy ", health...)
+	shared.want(t, "Healthy Resource is always ready", health...)
 }
 
 func withState(name, state string) string {
