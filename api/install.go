@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -155,9 +156,9 @@ func unserved(live, wanted *apiextensions.CustomResourceDefinition) []string {
 	return missing
 }
 
-// served waits until objects of the kind can be listed. That it is established
-// comes a moment earlier, and who lists in between is refused, and waits a
-// second before the next try.
+// served waits until objects of the kind can be listed and the kind is found by
+// who looks for it. That it is established comes a moment earlier than both,
+// and who asks in between is refused.
 func served(ctx context.Context, client clientset.Interface, name string) error {
 	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		crd, err := client.ApiextensionsV1().CustomResourceDefinitions().Get(ctx, name, metav1.GetOptions{})
@@ -166,7 +167,7 @@ func served(ctx context.Context, client clientset.Interface, name string) error 
 		}
 		for _, c := range crd.Status.Conditions {
 			if c.Type == apiextensions.Established && c.Status == apiextensions.ConditionTrue {
-				return listable(ctx, client, crd), nil
+				return listable(ctx, client, crd) && discovered(client, crd), nil
 			}
 		}
 		return false, nil
@@ -175,6 +176,33 @@ func served(ctx context.Context, client clientset.Interface, name string) error 
 		return errors.New("the API server does not serve it within a minute")
 	}
 	return err
+}
+
+// discovered says whether the API server tells of the stored version in its
+// list of groups, and of the kind in that of the version: each is made anew
+// some time after the other.
+func discovered(client clientset.Interface, crd *apiextensions.CustomResourceDefinition) bool {
+	groups, err := client.Discovery().ServerGroups()
+	if err != nil {
+		return false
+	}
+	for _, v := range crd.Spec.Versions {
+		if !v.Storage {
+			continue
+		}
+		gv := crd.Spec.Group + "/" + v.Name
+		listed := slices.ContainsFunc(groups.Groups, func(g metav1.APIGroup) bool {
+			return slices.ContainsFunc(g.Versions, func(v metav1.GroupVersionForDiscovery) bool { return v.GroupVersion == gv })
+		})
+		if !listed {
+			return false
+		}
+		resources, err := client.Discovery().ServerResourcesForGroupVersion(gv)
+		if err != nil || !slices.ContainsFunc(resources.APIResources, func(r metav1.APIResource) bool { return r.Name == crd.Spec.Names.Plural }) {
+			return false
+		}
+	}
+	return true
 }
 
 // listable asks for one object of the stored version.
