@@ -28,9 +28,7 @@ data:
         text: it is sick
 `)
 	}
-	t.Cleanup(func() {
-		shared.kubectl(t, "delete", "configmap", "health-rules", "-n", "fairway-system", "--ignore-not-found")
-	})
+	defer shared.kubectl(t, "delete", "configmap", "health-rules", "-n", "fairway-system", "--ignore-not-found")
 	rules("metadata.annotations.state == 'sick'")
 	shared.want(t, "Degraded it is sick", health...)
 

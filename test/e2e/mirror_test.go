@@ -28,6 +28,7 @@ func TestMirrorsOfNobodyGo(t *testing.T) {
 		}
 	}
 	instance.must(t, "app", "delete", "mirror-left")
+	instance.want(t, "", "get", "application", "mirror-left", "-n", "argocd", "--ignore-not-found", "-o", "name")
 	instance.must(t, "down")
 	for _, dir := range mirrors() {
 		then := time.Now().Add(-25 * time.Hour)
