@@ -127,7 +127,11 @@ func (c *Cluster) Expect(owner core.Owner, objects []core.ObjectRef) {
 	for _, ref := range c.expected[owner] {
 		before[ref.Key()] = true
 	}
-	c.forget(owner)
+	wanted := make(map[core.ObjectRef]bool, len(objects))
+	for _, ref := range objects {
+		wanted[ref.Key()] = true
+	}
+	c.forget(owner, wanted)
 	if len(objects) == 0 {
 		return
 	}
@@ -207,14 +211,17 @@ func (c *Cluster) recheck(owner core.Owner) {
 func (c *Cluster) Forget(owner core.Owner) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forget(owner)
+	c.forget(owner, nil)
 	for _, f := range c.followed[owner] {
 		close(f.ended)
 	}
 	delete(c.followed, owner)
 }
 
-func (c *Cluster) forget(owner core.Owner) {
+// forget ends what is expected of the owner. What is known not to be there is
+// forgotten too, but for what is wanted on: it would be found out, and
+// announced, again.
+func (c *Cluster) forget(owner core.Owner, wanted map[core.ObjectRef]bool) {
 	for _, ref := range c.expected[owner] {
 		key := ref.Key()
 		var rest []core.Owner
@@ -228,7 +235,7 @@ func (c *Cluster) forget(owner core.Owner) {
 			continue
 		}
 		delete(c.watchers, key)
-		if k := c.kinds[groupKindOf(ref)]; k != nil {
+		if k := c.kinds[groupKindOf(ref)]; k != nil && !wanted[key] {
 			k.dropAbsent(kube.Key{Namespace: ref.Namespace, Name: ref.Name})
 		}
 	}

@@ -359,3 +359,20 @@ func TestWhatTheWatchMissed(t *testing.T) {
 		t.Errorf("missed is %s", got)
 	}
 }
+
+// An object that is not there is found out once, however often it is expected:
+// a delivery that fails expects the same again and again, and would be woken
+// by its own failure for ever.
+func TestWhatIsNotThereIsFoundOutOnce(t *testing.T) {
+	b := newBench(t)
+	ghost := []core.ObjectRef{{Version: "v1", Kind: "ConfigMap", Namespace: b.namespace, Name: "ghost"}}
+	b.watcher.Expect(b.owner, ghost)
+	gone := func(s []drift.ObjectState) bool { return len(s) == 1 && s[0].Drift == drift.Deleted }
+	b.until(b.owner, "the ghost is known not to be there", gone)
+	for range 3 {
+		b.watcher.Expect(b.owner, ghost)
+		if s := b.watcher.State(b.owner); !gone(s) {
+			t.Fatalf("it is to be found out again: %v", s)
+		}
+	}
+}
