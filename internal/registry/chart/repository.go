@@ -154,7 +154,7 @@ func (r *Repositories) read(ctx context.Context, repo Repository, m *remembered)
 		index.Digest, index.Size = digest, int64(len(answer.body))
 		m.index = index
 	}
-	m.etag, m.modified = answer.header.Get("ETag"), answer.header.Get("Last-Modified")
+	m.etag, m.modified = answer.header.Get("ETag"), strongTime(answer.header)
 	return nil
 }
 
@@ -215,4 +215,16 @@ func (r *Repositories) open(ctx context.Context, repo Repository, name string, f
 		return core.Snapshot{}, err
 	}
 	return core.Snapshot{Revision: revision, Tree: cache.put(revision.Commit, files)}, nil
+}
+
+// strongTime is the time of the last change where it can tell the next one
+// from it, and "": it counts in seconds, and what was changed in the second of
+// the answer may change in it again (RFC 9110, section 8.8.2.2).
+func strongTime(h http.Header) string {
+	modified, err1 := http.ParseTime(h.Get("Last-Modified"))
+	date, err2 := http.ParseTime(h.Get("Date"))
+	if err1 != nil || err2 != nil || date.Sub(modified) < time.Second {
+		return ""
+	}
+	return h.Get("Last-Modified")
 }
