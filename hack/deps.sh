@@ -7,7 +7,7 @@ set -euo pipefail
 # program or file:package
 # gcc only recommends the C library that nothing is linked without.
 build=(git:git gcc:gcc /usr/include/stdint.h:libc6-dev nft:nftables ip:iproute2 pkg-config:pkg-config /usr/include/seccomp.h:libseccomp-dev /usr/include/linux/if.h:linux-libc-dev)
-test=(skopeo:skopeo ssh:openssh-client chromium:chromium jq:jq curl:curl openssl:openssl)
+test=(skopeo:skopeo ssh:openssh-client chromium:chromium jq:jq curl:curl openssl:openssl gpg:gnupg)
 
 case ${1:-build} in
 build) want=("${build[@]}") ;;

@@ -114,7 +114,7 @@ func helm(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(bin); err != nil {
-		t.Skip("bin/oracle/helm is not built: make oracle")
+		t.Fatal("bin/oracle/helm is not built: make oracle")
 	}
 	cmd := exec.Command(bin, append(args, "--kubeconfig", cluster.Kubeconfig)...)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
