@@ -34,10 +34,12 @@ func (a *applicationRun) follow() {
 			return
 		}
 	}
+	all := make([]sourceRead, len(t.revisions))
 	for i, s := range a.delivery.sources {
 		r := t.revisions[i]
-		a.reads.join(a.key, followedBranch(s.from.URL, r.Ref), branchAt(s.from, r.Ref, r.Commit), t.places[i])
+		all[i] = sourceRead{followedBranch(s.from.URL, r.Ref), branchAt(s.from, r.Ref, r.Commit), t.places[i]}
 	}
+	a.reads.join(a.key, all...)
 }
 
 // followRefs wakes the Applications that updates of references concern, until

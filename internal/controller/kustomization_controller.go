@@ -372,7 +372,7 @@ func (k *kustomizationRun) succeed(ctx context.Context) (reconcile.Result, error
 		return reconcile.Result{}, err
 	}
 	if k.target != nil && k.delivery.pin.Revision == "" && k.target.from == k.read.id() {
-		k.kustoms.reads.join(k.key, k.k.sourceDep(), k.read, k.target.places[0])
+		k.kustoms.reads.join(k.key, sourceRead{k.k.sourceDep(), k.read, k.target.places[0]})
 	}
 	if changed {
 		k.kustoms.wakeDependents(kustomDep(k.key), specChanged)

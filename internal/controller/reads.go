@@ -42,27 +42,43 @@ func newReads() *reads {
 	return &reads{followed: map[string]*followed{}, members: map[types.NamespacedName][]string{}}
 }
 
-// join notes that the delivery is done with the source as it is now, where it
-// has read these places. Where the source has moved on since it does nothing:
-// whoever moved it has woken the delivery.
-func (r *reads) join(key types.NamespacedName, source string, at artifact, places []string) {
+// sourceRead is what a delivery has read of one source.
+type sourceRead struct {
+	source string
+	at     artifact
+	places []string
+}
+
+// join notes that the delivery is done with all that it follows, as these are
+// now. Where one of them is known to be at something else it does nothing: of
+// a delivery whose sources are not all known every commit is a concern.
+func (r *reads) join(key types.NamespacedName, all ...sourceRead) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.followed[source]
-	if f == nil || len(f.by) == 0 {
-		f = &followed{at: at, by: map[types.NamespacedName][]string{}, places: map[string]map[types.NamespacedName]struct{}{}}
-		r.followed[source] = f
-	}
-	if f.at.id() != at.id() {
-		return
-	}
-	if old, there := f.by[key]; there {
-		if slices.Equal(old, places) {
+	r.left(key)
+	for _, s := range all {
+		if f := r.followed[s.source]; f != nil && f.at.id() != s.at.id() {
 			return
 		}
-		f.drop(key)
-	} else {
-		r.members[key] = append(r.members[key], source)
+	}
+	for _, s := range all {
+		f := r.followed[s.source]
+		if f == nil {
+			f = &followed{at: s.at, by: map[types.NamespacedName][]string{}, places: map[string]map[types.NamespacedName]struct{}{}}
+			r.followed[s.source] = f
+		}
+		f.add(key, s.places)
+		if !slices.Contains(r.members[key], s.source) {
+			r.members[key] = append(r.members[key], s.source)
+		}
+	}
+}
+
+// add adds the places to those that the delivery has read: it may read a
+// source more than once.
+func (f *followed) add(key types.NamespacedName, places []string) {
+	if before := f.by[key]; len(before) > 0 {
+		places = slices.Concat(before, places)
 	}
 	f.by[key] = places
 	for _, p := range places {

@@ -86,9 +86,9 @@ func TestReadsWakeWhomItConcerns(t *testing.T) {
 		return artifact{snapshot: core.Snapshot{Revision: core.Revision{Commit: commit}}}
 	}
 	r := newReads()
-	r.join(key("one"), "s", at("1"), []string{"base", "one"})
-	r.join(key("two"), "s", at("1"), []string{"base", "two"})
-	r.join(key("late"), "s", at("0"), []string{"late"})
+	r.join(key("one"), sourceRead{"s", at("1"), []string{"base", "one"}})
+	r.join(key("two"), sourceRead{"s", at("1"), []string{"base", "two"}})
+	r.join(key("late"), sourceRead{"s", at("0"), []string{"late"}})
 	follow := func(commit string) string {
 		var names []string
 		for _, name := range []string{"one", "two", "late"} {
@@ -108,19 +108,28 @@ func TestReadsWakeWhomItConcerns(t *testing.T) {
 	r.advance("s", at("1").id(), at("2"), []string{"two", "else"})
 	check("whoever read what changed is forgotten", "2", "one")
 	check("nobody is where the source was", "1", "")
-	r.join(key("two"), "s", at("2"), []string{"base", "two", "new"})
+	r.join(key("two"), sourceRead{"s", at("2"), []string{"base", "two", "new"}})
 	check("and joins again when it is done", "2", "one two")
 	r.advance("s", at("2").id(), at("3"), []string{})
 	check("a change of nothing concerns nobody", "3", "one two")
 	r.advance("s", at("2").id(), at("4"), []string{})
 	check("a step that was missed concerns everybody", "4", "")
-	r.join(key("one"), "s", at("4"), []string{"one"})
+	r.join(key("one"), sourceRead{"s", at("4"), []string{"one"}})
 	r.advance("s", at("4").id(), at("5"), nil)
 	check("and so does a change that is not known", "5", "")
-	r.join(key("one"), "s", at("5"), []string{"one"})
-	r.join(key("one"), "t", at("5"), []string{"one"})
+	r.join(key("one"), sourceRead{"s", at("5"), []string{"one"}}, sourceRead{"t", at("5"), []string{"one"}})
 	r.advance("t", at("5").id(), at("6"), []string{"one"})
 	check("a delivery of two sources is concerned by each", "5", "")
+	r.join(key("one"), sourceRead{"s", at("5"), []string{"here"}}, sourceRead{"s", at("5"), []string{"there"}})
+	r.advance("s", at("5").id(), at("6"), []string{"here"})
+	check("and one that reads a source twice by both", "6", "")
+	r.join(key("two"), sourceRead{"t", at("6"), []string{"two"}})
+	r.join(key("one"), sourceRead{"s", at("6"), []string{"one"}}, sourceRead{"t", at("7"), []string{"one"}})
+	check("whose sources are not all where they are known to be joins none", "6", "")
+	if len(r.sources(key("one"))) != 0 {
+		t.Errorf("it is a member of %v", r.sources(key("one")))
+	}
+	r.leave(key("two"))
 	if len(r.followed)+len(r.members) != 0 {
 		t.Errorf("something is left: %v %v", r.followed, r.members)
 	}
