@@ -1,0 +1,149 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
+)
+
+// Compare implements deploy.Deployer.
+func (f *Fleet) Compare(ctx context.Context, p deploy.Plan) (*deploy.Comparison, error) {
+	var c *deploy.Comparison
+	err := f.in(ctx, p.Owner, func(ctx context.Context, parts *Parts) (err error) {
+		if c, err = parts.Deployer.Compare(ctx, p); err == nil {
+			err = nobodyHome(c)
+		}
+		return err
+	})
+	return c, err
+}
+
+// nobodyHome is an error where no object of the comparison got an answer.
+func nobodyHome(c *deploy.Comparison) error {
+	for _, d := range c.Differences {
+		var object *deploy.ObjectError
+		if errors.As(d.Err, &object) && unreached(object) {
+			return d.Err
+		}
+	}
+	return nil
+}
+
+// Apply implements deploy.Deployer.
+func (f *Fleet) Apply(ctx context.Context, p deploy.Plan) (*deploy.Outcome, error) {
+	outcome := &deploy.Outcome{Inventory: p.Inventory}
+	err := f.in(ctx, p.Owner, func(ctx context.Context, parts *Parts) (err error) {
+		outcome, err = parts.Deployer.Apply(ctx, p)
+		return err
+	})
+	return outcome, err
+}
+
+// Delete implements deploy.Deployer.
+func (f *Fleet) Delete(ctx context.Context, d deploy.Deletion) (*deploy.Outcome, error) {
+	outcome := &deploy.Outcome{Inventory: d.Inventory}
+	err := f.in(ctx, d.Owner, func(ctx context.Context, parts *Parts) (err error) {
+		outcome, err = parts.Deployer.Delete(ctx, d)
+		return err
+	})
+	return outcome, err
+}
+
+// Stop implements deploy.Deployer.
+func (f *Fleet) Stop(ctx context.Context, owner core.Owner, log *deploy.HookLog) error {
+	return f.in(ctx, owner, func(ctx context.Context, parts *Parts) error { return parts.Deployer.Stop(ctx, owner, log) })
+}
+
+// in does something in the owner's cluster, and ends it where the cluster turns
+// out to be away, which the error says then.
+func (f *Fleet) in(ctx context.Context, owner core.Owner, do func(context.Context, *Parts) error) error {
+	b, err := f.binding(owner)
+	switch {
+	case err != nil:
+		return err
+	case b.member == nil:
+		return do(ctx, f.home)
+	}
+	leave, err := b.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	inside, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.session.ctx, cancel)()
+	late := time.AfterFunc(slow, b.member.nudge)
+	defer late.Stop()
+	return b.explain(ctx, do(inside, b.session.Parts))
+}
+
+// enter takes a turn in the cluster.
+func (b *binding) enter() (leave func(), err error) {
+	select {
+	case b.member.turns <- struct{}{}:
+		return func() { <-b.member.turns }, nil
+	default:
+		return nil, &BusyError{b.cluster.String()}
+	}
+}
+
+// explain says what an error from the cluster is because of: that it is away,
+// or does not let us.
+func (b *binding) explain(ctx context.Context, err error) error {
+	var object *deploy.ObjectError
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return err
+	case b.session.ctx.Err() != nil:
+		return b.lost(err)
+	case errors.As(err, &object) && object.Reason == deploy.Forbidden:
+		return &PermissionError{b.cluster.String(), err}
+	case !suspicious(err):
+		return err
+	}
+	b.verdict(ctx)
+	if b.session.ctx.Err() != nil {
+		return b.lost(err)
+	}
+	return err
+}
+
+// suspicious says that somebody has got no answer.
+func suspicious(err error) bool {
+	var object *deploy.ObjectError
+	if errors.As(err, &object) {
+		return unreached(object)
+	}
+	return noAnswer(err)
+}
+
+// lost is the error of what the end of the session has ended.
+func (b *binding) lost(err error) error {
+	if away := b.away(); away != nil {
+		return away
+	}
+	return err
+}
+
+// verdict waits until the cluster was asked whether it is there: twice, where
+// the first time was for naught.
+func (b *binding) verdict(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*(connectTimeout+answerTimeout)+askAgain)
+	defer cancel()
+	for range 2 {
+		b.member.mu.Lock()
+		asked := b.member.asked
+		b.member.mu.Unlock()
+		b.member.nudge()
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.session.ctx.Done():
+			return
+		case <-asked:
+		}
+	}
+}
