@@ -17,6 +17,7 @@ import (
 func (a *applicationRun) observe(ctx context.Context) (reconcile.Result, error) {
 	states := a.stages.Watcher.State(a.delivery.owner)
 	lost := a.observed(ctx, states)
+	due, next := a.fights.due(lost, a.now)
 	if len(lost) == 0 {
 		if a.status.Sync.Status == argo.SyncSynced {
 			a.heal.synced(a.now)
@@ -27,12 +28,14 @@ func (a *applicationRun) observe(ctx context.Context) (reconcile.Result, error) 
 	if policy == nil || !policy.SelfHeal {
 		return a.end(ctx)
 	}
-	if wait := a.heal.drifted(a.now); wait > 0 {
-		a.within(wait)
+	a.within(next)
+	if len(due) == 0 {
 		return a.end(ctx)
 	}
-	a.heal.healed(a.now)
-	return a.healObjects(ctx, lost)
+	if held, err := a.heldBack(ctx); held || err != nil {
+		return a.endUnless(ctx, err)
+	}
+	return a.healObjects(ctx, due)
 }
 
 // healObjects applies only what has drifted, from what is already rendered.
@@ -49,6 +52,7 @@ func (a *applicationRun) healObjects(ctx context.Context, lost []drift.ObjectSta
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
+	a.healed(lost, outcome.Results)
 	var waiting *deploy.WaitingError
 	if errors.As(err, &waiting) {
 		// Healing takes no time, but for waves and for what has to be made anew.
@@ -60,13 +64,31 @@ func (a *applicationRun) healObjects(ctx context.Context, lost []drift.ObjectSta
 	if err != nil {
 		state.Phase, state.Message = argo.OperationFailed, explain(err)
 		a.condition(argo.ConditionSyncError, "healing failed: "+explain(err))
-		a.within(a.heal.pause())
+		_, next := a.fights.due(lost, a.now)
+		a.within(next)
 	} else {
 		state.Phase, state.Message = argo.OperationSucceeded, healed(lost)
 		a.event(a.object, "Normal", "Healed", state.Message)
 	}
 	a.status.OperationState = state
 	return a.end(ctx)
+}
+
+// healed notes that drifted objects were applied again, and says so where it
+// has become a fight.
+func (a *applicationRun) healed(lost []drift.ObjectState, results []deploy.ObjectResult) {
+	a.tellFights(a.object, &a.fights, a.fights.healed(lost, results, a.now))
+}
+
+// noteFights says in the status which objects are fought over, and has it
+// looked at again when that may be over.
+func (a *applicationRun) noteFights() {
+	over, next := a.fights.ended(a.now)
+	a.tellPeace(a.object, over)
+	a.within(next)
+	if message := a.fights.describe(); message != "" {
+		a.condition(argo.ConditionFightingWarning, message)
+	}
 }
 
 // healed says what was put right, and who had changed it.

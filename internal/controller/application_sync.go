@@ -15,6 +15,7 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/syncwindow"
 )
 
 // advance brings the cluster nearer to t, as far as the policy permits and an
@@ -26,8 +27,11 @@ func (a *applicationRun) advance(ctx context.Context, t *target) (reconcile.Resu
 		return a.operate(ctx, a.current(*a.app.Operation))
 	case a.deployed == t.digest && a.refreshed == "":
 		return a.observe(ctx)
-	case a.surelyNew(t):
-		return a.operate(ctx, a.automatedOperation(nil))
+	}
+	if a.surelyNew(t) {
+		if v, err := a.window(ctx, syncwindow.Operation{}); err == nil && v.Permitted {
+			return a.operate(ctx, a.automatedOperation(nil))
+		} // otherwise it is to be seen what is held back
 	}
 	return a.compare(ctx, t)
 }
@@ -129,11 +133,15 @@ func (a *applicationRun) automate(ctx context.Context, t *target) (reconcile.Res
 	switch {
 	case policy == nil, a.onlyToPrune() && !policy.Prune:
 		return a.end(ctx)
-	case !a.attempted(t):
-		return a.operate(ctx, a.automatedOperation(nil))
-	case !policy.SelfHeal:
+	case !policy.SelfHeal && a.attempted(t):
 		a.noteFailure()
 		return a.end(ctx)
+	}
+	if held, err := a.heldBack(ctx); held || err != nil {
+		return a.endUnless(ctx, err)
+	}
+	if !a.attempted(t) {
+		return a.operate(ctx, a.automatedOperation(nil))
 	}
 	if wait := a.heal.drifted(a.now); wait > 0 {
 		a.noteFailure()
@@ -176,6 +184,9 @@ func now() *metav1.Time { t := metav1.Now(); return &t }
 func (a *applicationRun) operate(ctx context.Context, op argo.Operation) (reconcile.Result, error) {
 	if s := a.status.OperationState; s != nil && s.Phase == argo.OperationTerminating {
 		return a.cutOff(ctx, "the operation was terminated")
+	}
+	if held, err := a.blocked(ctx, op); held || err != nil {
+		return a.endUnless(ctx, err)
 	}
 	state, wait := a.resume(op)
 	if wait > 0 {
@@ -344,8 +355,11 @@ func (e *autoSyncError) Hint() string { return "pin it: fairway app pin NAME --r
 
 // begin writes that the operation runs, and what it is going to apply.
 func (a *applicationRun) begin(ctx context.Context, t *target, op argo.Operation, state *argo.OperationState) error {
-	if state.RetryCount == 0 && state.SyncResult != nil { // it was begun for something older
-		state.StartedAt = metav1.NewTime(a.now)
+	if !op.InitiatedBy.Automated {
+		a.fights.drop() // whoever asks may have ended them
+	}
+	if state.RetryCount == 0 { // what was begun for something older, or was held by a window, begins now
+		state.StartedAt, state.Message = metav1.NewTime(a.now), ""
 	}
 	state.Phase, state.FinishedAt, state.SyncResult = argo.OperationRunning, nil, a.syncResult(t, &deploy.Outcome{})
 	if !op.Sync.DryRun {

@@ -27,7 +27,6 @@ func (e *ProjectError) Error() string { return fmt.Sprintf("project %q %s", e.Pr
 // project that has one is refused: to deliver as if there were none would be
 // worse.
 var unsupportedProject = map[string]string{
-	"spec.syncWindows":                     "sync windows are not supported yet",
 	"spec.signatureKeys":                   "signature keys are not supported yet",
 	"spec.destinationServiceAccounts":      "impersonation is not supported yet",
 	"spec.permitOnlyProjectScopedClusters": "project-scoped clusters are not supported",
@@ -74,6 +73,7 @@ func readProject(u *unstructured.Unstructured) (*argo.AppProject, error) {
 		return nil, err
 	}
 	refuseUnsupported(u.Object, unsupportedProject, refused)
+	checkWindows(p, refused)
 	return p, refused.orNil()
 }
 

@@ -96,7 +96,7 @@ type ApplicationCondition struct {
 }
 
 // The types of conditions. Those that end in Error make the sync status
-// Unknown, or say why a sync failed; Pinned is ours.
+// Unknown, or say why a sync failed; Pinned, SyncWindowWarning and FightingWarning are ours.
 const (
 	ConditionInvalidSpecError        = "InvalidSpecError"
 	ConditionComparisonError         = "ComparisonError"
@@ -108,6 +108,8 @@ const (
 	ConditionExcludedResourceWarning = "ExcludedResourceWarning"
 	ConditionOrphanedResourceWarning = "OrphanedResourceWarning"
 	ConditionRenderWarning           = "RenderWarning"
+	ConditionFightingWarning         = "FightingWarning"
+	ConditionSyncWindowWarning       = "SyncWindowWarning"
 	ConditionPinned                  = "Pinned"
 )
 
