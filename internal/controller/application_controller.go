@@ -150,7 +150,7 @@ func (a *applicationRun) model(ctx context.Context, specErr error) error {
 	if specErr != nil {
 		return specErr
 	}
-	caps, err := a.caps.get()
+	caps, err := a.caps.Get()
 	if err != nil {
 		return err
 	}

@@ -5,14 +5,12 @@ import (
 	"strings"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/render"
 )
 
 // capabilities are what charts are told of the cluster.
-type capabilities struct {
-	KubeVersion string
-	APIVersions []string
-}
+type capabilities = kube.Capabilities
 
 // applicationSource is the model of one source; at is its path in the spec.
 func applicationSource(app *argo.Application, s argo.ApplicationSource, at string, caps capabilities, refused *SpecError) source {

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/kube"
 )
 
 // Options are the engine's. The zero value is ready for use.
@@ -59,7 +60,7 @@ type Engine struct {
 	events events.EventRecorder
 	stages Stages
 	opts   Options
-	caps   *capabilitiesCache
+	caps   *kube.Discovery
 	others *others
 	stats  *stats
 

@@ -40,7 +40,7 @@ func (h *helmReleaseRun) template(ctx context.Context, asked release.RenderReque
 	if err != nil {
 		return nil, fmt.Errorf("encode the values: %w", err)
 	}
-	caps, err := h.caps.get()
+	caps, err := h.caps.Get()
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 // committed. kubeVersion and apiVersions are what charts are told of the
 // cluster.
 func RenderLocal(ctx context.Context, renderer render.Renderer, object *unstructured.Unstructured, tree core.Tree, kubeVersion string, apiVersions []string) ([]*unstructured.Unstructured, error) {
-	d, err := localDelivery(object, capabilities{kubeVersion, apiVersions})
+	d, err := localDelivery(object, capabilities{KubeVersion: kubeVersion, APIVersions: apiVersions})
 	if err != nil {
 		return nil, err
 	}

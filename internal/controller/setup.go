@@ -29,6 +29,7 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/kube"
 )
 
 // Setup adds the reconcilers of all dialects to mgr, and has it run the drift
@@ -62,7 +63,7 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 		events: mgr.GetEventRecorder("fairway"),
 		stages: stages,
 		opts:   opts,
-		caps:   &capabilitiesCache{client: clientset.Discovery()},
+		caps:   kube.NewDiscovery(clientset.Discovery()),
 		stats:  stats,
 	}
 	e.private = newDiscreet(stages.Deployer)

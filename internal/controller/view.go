@@ -94,7 +94,7 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 	if err != nil {
 		return nil, err
 	}
-	caps, err := e.caps.get()
+	caps, err := e.caps.Get()
 	if err != nil {
 		return nil, err
 	}

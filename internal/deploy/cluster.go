@@ -14,6 +14,7 @@ import (
 // Cluster is the Deployer of one cluster. It holds no state of its own.
 type Cluster struct {
 	client      *kube.Client
+	owners      *kube.Client
 	tracking    mark.Tracking
 	health      health.Owned
 	concurrency int
@@ -37,10 +38,15 @@ func WithAnswered(f func(*unstructured.Unstructured)) Option {
 // shipped.
 func WithHealth(f health.Owned) Option { return func(c *Cluster) { c.health = f } }
 
+// WithOwners sets where the deliveries themselves are, where that is another
+// cluster.
+func WithOwners(client *kube.Client) Option { return func(c *Cluster) { c.owners = client } }
+
 // New returns a deployer that works on the client's cluster.
 func New(client *kube.Client, opts ...Option) *Cluster {
 	c := &Cluster{
 		client:      client,
+		owners:      client,
 		tracking:    mark.Tracking{ArgoNamespace: "argocd"},
 		health:      new(health.Owners).Of,
 		concurrency: 16,

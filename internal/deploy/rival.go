@@ -45,14 +45,14 @@ func (c *Cluster) rival(ctx context.Context, owner core.Owner, live *unstructure
 
 // lives says whether a delivery is there.
 func (c *Cluster) lives(ctx context.Context, o core.Owner) (bool, error) {
-	m, err := c.client.Mapping(schema.GroupVersionKind{Group: string(o.Dialect), Kind: o.Kind})
+	m, err := c.owners.Mapping(schema.GroupVersionKind{Group: string(o.Dialect), Kind: o.Kind})
 	if kube.IsMissingKind(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	_, err = c.client.In(m, o.Namespace).Get(ctx, o.Name, metav1.GetOptions{})
+	_, err = c.owners.In(m, o.Namespace).Get(ctx, o.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -21,6 +22,7 @@ type Client struct {
 	dynamic  dynamic.Interface
 	metadata metadata.Interface
 	mapper   meta.RESTMapper
+	found    *Discovery
 }
 
 // New returns a client for the cluster of cfg, which is not changed. Requests
@@ -47,8 +49,15 @@ func New(cfg *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the discovery of kinds: %w", err)
 	}
-	return &Client{dynamic: dyn, metadata: md, mapper: mapper}, nil
+	found, err := discovery.NewDiscoveryClientForConfigAndClient(cfg, http)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the discovery of kinds: %w", err)
+	}
+	return &Client{dynamic: dyn, metadata: md, mapper: mapper, found: NewDiscovery(found)}, nil
 }
+
+// Capabilities are what the cluster can do, at most a minute old.
+func (c *Client) Capabilities() (Capabilities, error) { return c.found.Get() }
 
 // Mapping returns the resource of a kind. A kind that the cluster does not
 // have is a *MissingKindError; it is looked for again each time.
