@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/footprint"
 	"github.com/fairway-cd/fairway/internal/identity"
 	"github.com/fairway-cd/fairway/internal/identity/certs"
 	"github.com/fairway-cd/fairway/internal/web"
@@ -51,6 +52,10 @@ func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n
 	group.Go(func() error { return engine.collect(ctx) })
 	group.Go(func() error { return engine.sweepMirrors(ctx) })
 	group.Go(func() error { return s.renewOperator(ctx, st, operatorCheck) })
+	group.Go(func() error {
+		footprint.Own().Keep(ctx)
+		return nil
+	})
 	if !st.cluster.plan.real {
 		return nil
 	}

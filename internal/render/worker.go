@@ -17,6 +17,7 @@ import (
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/core/memtree"
+	"github.com/fairway-cd/fairway/internal/footprint"
 )
 
 // WorkerCommand is the first argument with which a program runs ServeWorker,
@@ -38,7 +39,9 @@ func ServeWorker(ctx context.Context, in io.Reader, out io.Writer, programs ...P
 	http.DefaultTransport = refuseTransport{}
 	hello := &helloMessage{Limits: limitProcess() == nil}
 	warmUp(ctx)
+	idle := footprint.Own()
 	hello.Seccomp = restrictCalls() == nil
+	go idle.Keep(ctx)
 	c := newConn(in, out, maxWorkerFrame)
 	if err := c.send(&toPool{Hello: hello}); err != nil {
 		return fmt.Errorf("greet the pool: %w", err)

@@ -1,0 +1,130 @@
+//go:build linux
+
+package footprint
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// resident is what of this process is in memory, in bytes: of the program's
+// file, and of all else.
+func resident(t *testing.T) (program, rest int64) {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "RssFile: %d kB", &kib); n == 1 {
+			program = kib << 10
+		}
+		if n, _ := fmt.Sscanf(line, "RssAnon: %d kB", &kib); n == 1 {
+			rest = kib << 10
+		}
+	}
+	return program, rest
+}
+
+func TestRelease(t *testing.T) {
+	m := Own()
+	if len(m.program) == 0 {
+		t.Fatal("the program's file is not found")
+	}
+	touch(t, m.program)
+	program, rest := burst(t)
+	m.Release()
+	programAfter, restAfter := resident(t)
+	if rest-restAfter < 48<<20 {
+		t.Errorf("of a burst of 64 MiB, %d MiB were given back", (rest-restAfter)>>20)
+	}
+	if programAfter > program/2 {
+		t.Errorf("%d KiB of the program's file were in memory, and %d still are", program>>10, programAfter>>10)
+	}
+}
+
+// burst leaves 64 MiB behind, and says what was resident with them.
+func burst(t *testing.T) (program, rest int64) {
+	t.Helper()
+	list := make([][]byte, 64)
+	for i := range list {
+		list[i] = bytes.Repeat([]byte{byte(i)}, 1<<20)
+	}
+	program, rest = resident(t)
+	runtime.KeepAlive(list)
+	return program, rest
+}
+
+// touch has the parts of the address space mapped.
+func touch(t *testing.T, spans []span) {
+	t.Helper()
+	memory, err := os.Open("/proc/self/mem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	for _, s := range spans {
+		if _, err := memory.ReadAt(make([]byte, s.to-s.from), int64(s.from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Whatever is given back, the program works on: on what it has in memory and
+// on what is read again from its file, from several threads at a time.
+func TestReleaseWhileWorking(t *testing.T) {
+	stop, done := make(chan struct{}), make(chan error, 4)
+	for range cap(done) {
+		go func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					done <- nil
+					return
+				default:
+				}
+				text := fmt.Sprintf("%d:%s", n, strings.Repeat("x", n%100))
+				if !regexp.MustCompile(`^\d+:x*$`).MatchString(text) {
+					done <- fmt.Errorf("%q does not match", text)
+					return
+				}
+			}
+		}()
+	}
+	m := Own()
+	for range 100 {
+		m.Release()
+	}
+	close(stop)
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A process that has nothing to give back is left alone.
+func TestTrimOnlyWhatIsWorthIt(t *testing.T) {
+	m := Own()
+	m.Trim()
+	if m.held == 0 {
+		t.Fatal("what the start has left was not given back")
+	}
+	before := collections()
+	m.Trim()
+	if n := collections() - before; n > 0 {
+		t.Errorf("%d collections for nothing", n)
+	}
+	burst(t)
+	before = collections()
+	m.Trim()
+	if collections() == before {
+		t.Error("nothing was given back after a burst")
+	}
+}
