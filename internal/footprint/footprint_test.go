@@ -44,7 +44,8 @@ func TestRelease(t *testing.T) {
 	if rest-restAfter < 48<<20 {
 		t.Errorf("of a burst of 64 MiB, %d MiB were given back", (rest-restAfter)>>20)
 	}
-	if programAfter > program/2 {
+	// What the test itself needs is back by now: of its 3 MiB about a half.
+	if program-programAfter < 512<<10 {
 		t.Errorf("%d KiB of the program's file were in memory, and %d still are", program>>10, programAfter>>10)
 	}
 }
