@@ -32,7 +32,7 @@ type applications struct {
 
 func newApplications(e *Engine) *applications {
 	return &applications{
-		Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), byProject: newIndex(),
+		Engine: e, wake: newWaker(), memories: newMemories().counted(e.stats.fightsOf(argo.ApplicationKind)), bySource: newIndex(), byProject: newIndex(),
 		reads: newReads(), updates: workqueue.NewTyped[core.RefUpdate](),
 	}
 }
@@ -268,6 +268,7 @@ func permanent(err error) bool {
 
 // end writes the status and says when to look again.
 func (a *applicationRun) end(ctx context.Context) (reconcile.Result, error) {
+	a.noteFights()
 	if a.external() {
 		a.within(jitter(a.opts.Poll))
 	}

@@ -74,19 +74,16 @@ func (a *applicationRun) stirred() bool {
 // that it may be put right now: it would not get any further without.
 func (a *applicationRun) disturbed() bool {
 	resources := resourcesByKey(a.status.Resources)
+	var lost []drift.ObjectState
 	for _, s := range a.stages.Watcher.State(a.delivery.owner) {
-		if s.Drift == drift.None || s.TakenBy != nil || resources[s.Ref.Key()].Status != argo.SyncSynced {
-			continue
+		if s.Drift != drift.None && s.TakenBy == nil && resources[s.Ref.Key()].Status == argo.SyncSynced {
+			lost = append(lost, s)
 		}
-		if wait := a.heal.drifted(a.now); wait > 0 {
-			a.within(wait)
-			return false
-		}
-		a.heal.healed(a.now)
-		return true
 	}
-	a.heal.synced(a.now)
-	return false
+	due, next := a.fights.due(lost, a.now)
+	a.within(next)
+	a.healed(due, nil)
+	return len(due) > 0
 }
 
 // overdue says that the operation waits for longer than a sync may take. One

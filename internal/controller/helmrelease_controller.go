@@ -97,7 +97,7 @@ type acting struct {
 }
 
 func newHelmReleases(e *Engine) *helmReleases {
-	return &helmReleases{Engine: e, wake: newWaker(), memories: newMemories(), depends: newIndex(), acting: map[types.NamespacedName]acting{}}
+	return &helmReleases{Engine: e, wake: newWaker(), memories: newMemories().counted(e.stats.fightsOf(helmv2.HelmReleaseKind)), depends: newIndex(), acting: map[types.NamespacedName]acting{}}
 }
 
 func helmReleaseDep(key types.NamespacedName) string { return "HelmRelease " + key.String() }

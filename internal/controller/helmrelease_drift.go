@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/fluxcd/pkg/apis/kustomize"
@@ -12,6 +13,8 @@ import (
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/resid"
 
+	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/drift"
 	"github.com/fairway-cd/fairway/internal/release"
 )
 
@@ -36,8 +39,9 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 	if err != nil {
 		return err
 	}
+	due, next := h.fights.due(statesOfDifferences(found), h.now)
+	defer func() { h.pause = sooner(next, h.setFighting(&h.hr.Status.Conditions)) }()
 	if len(found) == 0 {
-		h.heal.synced(h.now)
 		if c := apimeta.FindStatusCondition(h.hr.Status.Conditions, helmv2.DriftedCondition); c == nil || c.Status != metav1.ConditionFalse {
 			h.set(helmv2.DriftedCondition, metav1.ConditionFalse, helmv2.NoDriftDetectedReason, "No drift detected in release "+recordName(last))
 		}
@@ -49,26 +53,72 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 	}
 	message := fmt.Sprintf("Cluster state of release %s has drifted from the desired state: %s", recordName(last), strings.Join(what, ", "))
 	was := apimeta.FindStatusCondition(h.before.Conditions, helmv2.DriftedCondition)
-	if was == nil || was.Message != message || detection.GetMode() == helmv2.DriftDetectionEnabled {
+	if was == nil || was.Message != message || detection.GetMode() == helmv2.DriftDetectionEnabled && len(due) > 0 {
 		h.event(h.object, "Warning", helmv2.DriftDetectedReason, message)
 	}
 	h.set(helmv2.DriftedCondition, metav1.ConditionTrue, helmv2.DriftDetectedReason, message)
 	if detection.GetMode() != helmv2.DriftDetectionEnabled {
 		return nil
 	}
-	// Who changes it each time that we do is not fought at full speed.
-	if h.pause = h.heal.drifted(h.now); h.pause > 0 {
+	// Who changes an object each time that we do is not fought at full speed.
+	if len(due) == 0 {
 		return nil
 	}
-	h.heal.healed(h.now)
+	now := differencesOf(found, due)
 	h.stats.heals.Inc()
-	if err := h.release.Correct(ctx, found); err != nil {
+	err = h.release.Correct(ctx, now)
+	h.tellFights(h.object, &h.fights, h.fights.healed(due, resultsOf(now), h.now))
+	if err != nil {
 		h.event(h.object, "Warning", "DriftCorrectionFailed", h.say(err))
 		return err
+	}
+	if len(now) < len(found) {
+		return nil
 	}
 	h.event(h.object, "Normal", "DriftCorrected", fmt.Sprintf("Cluster state of release %s has been corrected: %s", recordName(last), strings.Join(what, ", ")))
 	h.set(helmv2.DriftedCondition, metav1.ConditionFalse, helmv2.NoDriftDetectedReason, "Drift of release "+recordName(last)+" was corrected")
 	return nil
+}
+
+// statesOfDifferences are differences as the watch has them.
+func statesOfDifferences(found []release.Difference) []drift.ObjectState {
+	states := make([]drift.ObjectState, len(found))
+	for i, d := range found {
+		states[i] = drift.ObjectState{Ref: d.Ref, Drift: drift.Modified}
+		if d.Removed {
+			states[i].Drift = drift.Deleted
+		}
+	}
+	return states
+}
+
+// resultsOf are differences as results of putting them right.
+func resultsOf(found []release.Difference) []deploy.ObjectResult {
+	results := make([]deploy.ObjectResult, len(found))
+	for i, d := range found {
+		results[i] = deploy.ObjectResult{Ref: d.Ref, Undone: d.Changes}
+	}
+	return results
+}
+
+// differencesOf are those of the objects.
+func differencesOf(found []release.Difference, objects []drift.ObjectState) []release.Difference {
+	wanted := statesOf(objects)
+	var out []release.Difference
+	for _, d := range found {
+		if wanted[d.Ref.Key()] != nil {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// sooner is the shorter one; 0 is never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // kustomizeSelector is Flux' selector as kustomize has it.

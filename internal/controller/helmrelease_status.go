@@ -295,10 +295,7 @@ func (h *helmReleaseRun) inSync(ctx context.Context, last *release.Record) (reco
 		h.releases.wakeDependents(helmReleaseDep(h.key), specChanged)
 	}
 	h.deployed = h.source
-	if h.pause > 0 {
-		return reconcile.Result{RequeueAfter: h.pause}, nil
-	}
-	return reconcile.Result{RequeueAfter: h.interval()}, nil
+	return reconcile.Result{RequeueAfter: sooner(h.pause, h.interval())}, nil
 }
 
 // takeInventory lists the release's objects, where it is another one.

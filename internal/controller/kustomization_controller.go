@@ -33,7 +33,7 @@ type kustomizations struct {
 }
 
 func newKustomizations(e *Engine) *kustomizations {
-	return &kustomizations{Engine: e, wake: newWaker(), memories: newMemories(), depends: newIndex(), reads: newReads()}
+	return &kustomizations{Engine: e, wake: newWaker(), memories: newMemories().counted(e.stats.fightsOf(kustomizev1.KustomizationKind)), depends: newIndex(), reads: newReads()}
 }
 
 func (r *kustomizations) wakeAll(ctx context.Context) { r.wakeListed(ctx, flux.Kustomization, r.wake) }
@@ -102,6 +102,7 @@ func (r *kustomizations) Reconcile(ctx context.Context, req reconcile.Request) (
 	if err != nil {
 		m.due = due{} // it is tried again whatever was planned
 	}
+	res.RequeueAfter = m.sooner(res.RequeueAfter)
 	return res, err
 }
 
@@ -136,8 +137,16 @@ func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconc
 		return reconcile.Result{}, err
 	}
 	setPinned(&k.status.Conditions, k.k.Generation, k.delivery.pin)
+	if k.asked != k.status.LastHandledReconcileAt {
+		k.fights.drop() // whoever asks may have ended them
+	}
+	look := k.looks()
+	k.lookIn(k.setFighting(&k.status.Conditions))
 	if early := k.due.early(k.why, k.now); early > 0 {
-		return reconcile.Result{RequeueAfter: early}, nil
+		if !look {
+			return reconcile.Result{RequeueAfter: early}, nil
+		}
+		k.why = drifted
 	}
 	if err := k.unlock(ctx, k.delivery); err != nil {
 		return k.fail(ctx, meta.BuildFailedReason, err)
@@ -266,7 +275,7 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	began := time.Now()
 	outcome, err := k.stages.Deployer.Apply(ctx, deploy.Plan{
 		Owner: k.delivery.owner, Objects: copies(t.objects), Inventory: k.inventory(), Options: k.delivery.options,
-		Known: k.stages.Watcher.Known(k.delivery.owner), Revision: t.revision(), Resumed: resumed,
+		Known: k.known(), Revision: t.revision(), Resumed: resumed, Reads: k.reads(),
 		Superseded: k.superseded(t),
 	})
 	if ctx.Err() != nil {
@@ -346,7 +355,6 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 		k.status.LastAttemptedRevision = revision
 	}
 	k.failures, k.deployed = 0, t.digest
-	k.heal.synced(time.Now())
 	k.readyAgain(outcome, revision, took)
 	return k.judge(ctx)
 }

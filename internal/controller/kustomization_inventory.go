@@ -73,22 +73,26 @@ func (k *kustomizationRun) observe(ctx context.Context) (reconcile.Result, error
 			lost = append(lost, s)
 		}
 	}
-	if len(lost) == 0 {
-		k.heal.synced(k.now)
+	due, next := k.fights.due(lost, k.now)
+	k.lookIn(next)
+	if len(due) == 0 {
 		return k.judge(ctx)
 	}
-	if wait := k.heal.drifted(k.now); wait > 0 {
-		return k.schedule("heal", wait), nil
-	}
-	k.heal.healed(k.now)
+	return k.healObjects(ctx, due)
+}
+
+// healObjects applies only what has drifted, from what is already rendered.
+func (k *kustomizationRun) healObjects(ctx context.Context, lost []drift.ObjectState) (reconcile.Result, error) {
 	plan := deploy.Plan{Owner: k.delivery.owner, Objects: copies(k.target.objects), Inventory: k.inventory(), Options: k.delivery.options}
 	for _, s := range lost {
 		plan.Only = append(plan.Only, s.Ref)
 	}
-	_, err := k.stages.Deployer.Apply(ctx, plan)
+	outcome, err := k.stages.Deployer.Apply(ctx, plan)
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
+	k.tellFights(k.object, &k.fights, k.fights.healed(lost, outcome.Results, k.now))
+	k.lookIn(k.setFighting(&k.status.Conditions))
 	var waiting *deploy.WaitingError
 	if errors.As(err, &waiting) { // something has to be made anew
 		k.deployed = ""

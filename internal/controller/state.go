@@ -24,7 +24,13 @@ type memory struct {
 	deployed string
 	// tried is the digest of the target that was last synced, or tried to be.
 	tried string
-	heal  healBackoff
+	// heal paces syncs that heal a delivery as a whole, fights the healing of
+	// single objects.
+	heal   healBackoff
+	fights fights
+	// look is when the fights of a Kustomization are to be looked at; zero is
+	// never.
+	look time.Time
 	// wait is set while a sync waits for objects, parting while a deletion is
 	// not through.
 	wait, parting *waiting
@@ -82,9 +88,17 @@ func (t *target) commits() []string {
 type memories struct {
 	mu sync.Mutex
 	by map[types.NamespacedName]*memory
+	// count is told by how many fights there are more, or fewer.
+	count func(int)
 }
 
 func newMemories() *memories { return &memories{by: map[types.NamespacedName]*memory{}} }
+
+// counted has the fights of the kind's objects counted.
+func (m *memories) counted(count func(int)) *memories {
+	m.count = count
+	return m
+}
 
 // of returns the object's. Only the reconcile of the object, of which there is
 // one at a time, may use it.
@@ -92,7 +106,7 @@ func (m *memories) of(key types.NamespacedName) *memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.by[key] == nil {
-		m.by[key] = &memory{}
+		m.by[key] = &memory{fights: fights{count: m.count}}
 	}
 	return m.by[key]
 }
@@ -111,6 +125,9 @@ func (m *memories) peek(key types.NamespacedName, cached *unstructured.Unstructu
 func (m *memories) forget(key types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if known := m.by[key]; known != nil {
+		known.fights.drop()
+	}
 	delete(m.by, key)
 }
 

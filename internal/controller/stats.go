@@ -13,6 +13,7 @@ type stats struct {
 	syncs      *prometheus.CounterVec
 	heals      prometheus.Counter
 	standsBack *prometheus.GaugeVec
+	fighting   *prometheus.GaugeVec
 }
 
 // newStats makes the metrics and registers them. A second engine of the
@@ -27,7 +28,10 @@ func newStats(r prometheus.Registerer) (*stats, error) {
 	standsBack, err3 := registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "fairway_stands_back", Help: "1 while another controller of the dialect is active.",
 	}, []string{"dialect"}))
-	return &stats{syncs, heals, standsBack}, errors.Join(err1, err2, err3)
+	fighting, err4 := registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "fairway_fighting_objects", Help: "Objects that are changed back each time that they are healed, by the kind of their delivery.",
+	}, []string{"kind"}))
+	return &stats{syncs, heals, standsBack, fighting}, errors.Join(err1, err2, err3, err4)
 }
 
 // registered registers c, or returns the one that is registered already.
@@ -40,6 +44,12 @@ func registered[C prometheus.Collector](r prometheus.Registerer, c C) (C, error)
 		}
 	}
 	return c, err
+}
+
+// fightsOf returns what counts the fights of a kind's objects.
+func (s *stats) fightsOf(kind string) func(int) {
+	g := s.fighting.WithLabelValues(kind)
+	return func(n int) { g.Add(float64(n)) }
 }
 
 // sync counts one that ended with err.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/health"
+	"github.com/fairway-cd/fairway/internal/mark"
 )
 
 // Apply implements Deployer. The whole plan is validated by the API server
@@ -356,6 +357,7 @@ func (r *run) store(ctx context.Context, it *item, res *ObjectResult) {
 		res.Live = it.merged
 		return
 	}
+	before := it.live
 	live, err := r.write(ctx, r.plan.Owner.Dialect, it)
 	if err != nil {
 		it.err = objectError("apply", it.ref, err)
@@ -367,6 +369,11 @@ func (r *run) store(ctx context.Context, it *item, res *ObjectResult) {
 	}
 	r.answered(live)
 	it.live, res.Live = live, live
+	if before != nil {
+		if applied, ok := mark.ReadApplied(before); ok && applied.Digest == it.digest {
+			res.Undone = mark.Undone(mark.FieldManager, before, live)
+		}
+	}
 }
 
 // skipRest says of what was not reached that it was not.

@@ -126,6 +126,9 @@ type ObjectResult struct {
 	Wave int
 	// Live, where the action left one, is what the cluster answered.
 	Live *unstructured.Unstructured
+	// Undone is what somebody had changed of the object since this very manifest
+	// was applied the last time, where this apply has put it right.
+	Undone []mark.Change
 }
 
 // Action is what was done to an object.

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/resid"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/mark"
 )
 
 // Ignore leaves paths (RFC 6901) of objects out of a comparison. No target is
@@ -34,6 +35,8 @@ type Difference struct {
 	Ref core.ObjectRef
 	// Removed: it is not there.
 	Removed bool
+	// Changes are what somebody has made of fields of the release.
+	Changes []mark.Change
 	// wanted is what makes it right, paths that are ignored included as they
 	// are live.
 	wanted *unstructured.Unstructured
@@ -139,6 +142,7 @@ func (r *Release) diff(ctx context.Context, rec *Record, info *resource.Info, ig
 	if apiequality.Semantic.DeepEqual(comparable(live), comparable(after)) {
 		return nil, nil
 	}
+	found.Changes = mark.Undone(fieldManager, live, after)
 	return found, nil
 }
 
