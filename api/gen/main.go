@@ -1,8 +1,11 @@
 // Command gen makes the CustomResourceDefinitions of the dialects: it runs
 // controller-gen over the Go types (ours for Argo CD, upstream's for Flux) and
-// changes what it printed in three ways. Unknown fields are kept at each
-// level; older versions of Flux's kinds are served; and the label that says
-// whose it is is set.
+// changes what it printed. Unknown fields are kept at each level; older
+// versions of Flux's kinds are served; the label that says whose it is is set;
+// and what only a controller writes, or what is there a second time, has an
+// open schema: the API server works for each definition's whole schema
+// several times before it serves the kind, which everybody waits for at the
+// first start.
 package main
 
 import (
@@ -89,11 +92,22 @@ func convert(from, to string, older []string) error {
 	crd.Labels[labelOurs] = "fairway"
 	crd.Spec.Conversion = &apiextensions.CustomResourceConversion{Strategy: apiextensions.NoneConverter}
 	for i := range crd.Spec.Versions {
-		keepUnknown(crd.Spec.Versions[i].Schema.OpenAPIV3Schema)
+		root := crd.Spec.Versions[i].Schema.OpenAPIV3Schema
+		keepUnknown(root)
+		replace(root.Properties, "status", open)
+		generators := root.Properties["spec"].Properties["generators"]
+		// A field that is refused by name, with a copy of what a source is.
+		eachNamed(root, "sourceHydrator", func(hydrator *apiextensions.JSONSchemaProps) {
+			*hydrator = open(*hydrator)
+		})
+		eachNamed(&generators, "template", func(template *apiextensions.JSONSchemaProps) {
+			replace(template.Properties, "spec", open)
+		})
 	}
 	for _, name := range older {
 		v := *crd.Spec.Versions[0].DeepCopy()
 		v.Name, v.Storage, v.Deprecated = name, false, true
+		undescribed(v.Schema.OpenAPIV3Schema)
 		crd.Spec.Versions = append(crd.Spec.Versions, v)
 	}
 	out, err := yaml.Marshal(struct {
@@ -132,5 +146,54 @@ func keepUnknown(s *apiextensions.JSONSchemaProps) {
 	}
 	if s.AdditionalProperties != nil {
 		keepUnknown(s.AdditionalProperties.Schema)
+	}
+}
+
+// open is a schema's object without what is said of its fields.
+func open(s apiextensions.JSONSchemaProps) apiextensions.JSONSchemaProps {
+	yes := true
+	return apiextensions.JSONSchemaProps{
+		Type: "object", Description: s.Description, Default: s.Default, XPreserveUnknownFields: &yes,
+	}
+}
+
+// replace changes the property of that name, where there is one.
+func replace(properties map[string]apiextensions.JSONSchemaProps, name string, by func(apiextensions.JSONSchemaProps) apiextensions.JSONSchemaProps) {
+	if p, is := properties[name]; is {
+		properties[name] = by(p)
+	}
+}
+
+// eachNamed visits the properties of that name below a schema.
+func eachNamed(s *apiextensions.JSONSchemaProps, name string, visit func(*apiextensions.JSONSchemaProps)) {
+	each(s, func(at string, p *apiextensions.JSONSchemaProps) {
+		if at == name {
+			visit(p)
+		}
+	})
+}
+
+// undescribed takes the descriptions away: an older version's are those of the
+// one that is stored.
+func undescribed(s *apiextensions.JSONSchemaProps) {
+	s.Description = ""
+	each(s, func(_ string, p *apiextensions.JSONSchemaProps) { p.Description = "" })
+}
+
+// each visits every schema below one, with the name of the property that it
+// is, from the inside to the outside; a list's or a map's are "".
+func each(s *apiextensions.JSONSchemaProps, visit func(name string, p *apiextensions.JSONSchemaProps)) {
+	for name, p := range s.Properties {
+		each(&p, visit)
+		visit(name, &p)
+		s.Properties[name] = p
+	}
+	if s.Items != nil && s.Items.Schema != nil {
+		each(s.Items.Schema, visit)
+		visit("", s.Items.Schema)
+	}
+	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
+		each(s.AdditionalProperties.Schema, visit)
+		visit("", s.AdditionalProperties.Schema)
 	}
 }

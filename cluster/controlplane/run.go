@@ -29,8 +29,12 @@ const (
 	stopAPIServerTimeout   = 3 * time.Second
 	// renewInterval is how often the certificates' ends are looked at.
 	renewInterval = 12 * time.Hour
-	// gcPercent trades processor time for memory once the start is over.
-	gcPercent = 50
+	// A start makes much garbage in little time, a quarter of whose cost is
+	// collecting it; what runs is to be small. The start is over when whoever
+	// started us has also installed its kinds, so some time after ready.
+	gcPercentStarting = 300
+	gcPercentRunning  = 50
+	startIsOver       = 15 * time.Second
 )
 
 // Run starts a control plane on o.Data, reports when it is ready, and runs
@@ -38,6 +42,7 @@ const (
 // changes the working directory of the process to o.Data.
 func Run(ctx context.Context, o *Options) error {
 	started := time.Now()
+	collectAt(gcPercentStarting)
 	if err := o.complete(); err != nil {
 		return err
 	}
@@ -118,7 +123,10 @@ func (p *plane) start(ctx context.Context) error {
 	if err := p.report(); err != nil {
 		return err
 	}
-	tuneMemory()
+	time.AfterFunc(startIsOver, func() {
+		collectAt(gcPercentRunning)
+		debug.FreeOSMemory()
+	})
 	return nil
 }
 
@@ -255,10 +263,10 @@ func adminClient(kubeconfig string) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// tuneMemory gives back what starting took. GOGC, where set, is left alone.
-func tuneMemory() {
+// collectAt sets how much garbage there may be, in percent of what is in use.
+// GOGC, where set, is left alone.
+func collectAt(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(percent)
 	}
-	debug.FreeOSMemory()
 }
