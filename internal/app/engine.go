@@ -12,6 +12,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
@@ -48,6 +49,9 @@ func (s *Server) newEngine(st *stores) (*engine, error) {
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:  scheme,
 		Metrics: metricsserver.Options{BindAddress: "0"}, // served on the one port
+		// Nobody reads the managed fields of deliveries, and where a write has
+		// none the API server leaves those that there are.
+		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine: %w", err)

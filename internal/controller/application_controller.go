@@ -31,10 +31,12 @@ type applications struct {
 }
 
 func newApplications(e *Engine) *applications {
-	return &applications{
+	r := &applications{
 		Engine: e, wake: newWaker(), memories: newMemories().counted(e.stats.fightsOf(argo.ApplicationKind)), bySource: newIndex(), byProject: newIndex(),
 		reads: newReads(), updates: workqueue.NewTyped[core.RefUpdate](),
 	}
+	r.wake.shown = append(r.wake.shown, r.memories.shown)
+	return r
 }
 
 func (r *applications) wakeAll(ctx context.Context) {

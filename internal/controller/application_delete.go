@@ -163,7 +163,7 @@ func (a *applicationRun) deletionHooks(ctx context.Context) []*unstructured.Unst
 		a.event(a.object, "Warning", "HooksSkipped", "deleting without hooks: "+explain(err))
 		return nil
 	}
-	return copies(a.target.objects)
+	return a.target.objects.list()
 }
 
 // release removes the finalizers that are ours, so that the object can go. It

@@ -43,7 +43,7 @@ func (a *applicationRun) appliedSoFar(t *target, outcome *deploy.Outcome, partia
 	if partial {
 		after = before
 	} else {
-		for _, o := range t.objects {
+		for _, o := range t.objects.list() {
 			if !isHook(o) {
 				ref := a.placed(refOf(o), outcome)
 				after[ref.Key()] = carry(before, ref, argo.SyncOutOfSync)
@@ -284,14 +284,6 @@ func carry(before map[core.ObjectRef]argo.ResourceStatus, ref core.ObjectRef, st
 		Group: ref.Group, Version: ref.Version, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name,
 		Status: status, Health: before[ref.Key()].Health, SyncWave: before[ref.Key()].SyncWave,
 	}
-}
-
-func copies(list []*unstructured.Unstructured) []*unstructured.Unstructured {
-	out := make([]*unstructured.Unstructured, len(list))
-	for i, o := range list {
-		out[i] = o.DeepCopy()
-	}
-	return out
 }
 
 // annotationHook marks what is no resource but part of an operation.

@@ -172,7 +172,7 @@ func (a *applicationRun) noteFailure() {
 // plan is what is wanted of the deployer.
 func (a *applicationRun) plan(t *target, o deploy.Options) deploy.Plan {
 	return deploy.Plan{
-		Owner: a.delivery.owner, Objects: copies(t.objects), Inventory: inventoryOf(a.status.Resources), Options: o,
+		Owner: a.delivery.owner, Objects: t.objects.list(), Inventory: inventoryOf(a.status.Resources), Options: o,
 		Known: a.stages.Watcher.Known(a.delivery.owner), Revision: t.revision(),
 	}
 }
@@ -363,7 +363,7 @@ func (a *applicationRun) begin(ctx context.Context, t *target, op argo.Operation
 	}
 	state.Phase, state.FinishedAt, state.SyncResult = argo.OperationRunning, nil, a.syncResult(t, &deploy.Outcome{})
 	if !op.Sync.DryRun {
-		for _, ref := range a.planned(t.objects, a.delivery.options.Namespace, inventoryOf(a.status.Resources)) {
+		for _, ref := range a.planned(t.objects.list(), a.delivery.options.Namespace, inventoryOf(a.status.Resources)) {
 			a.status.Resources = append(a.status.Resources, carry(nil, ref, argo.SyncOutOfSync))
 		}
 	}

@@ -33,7 +33,9 @@ type kustomizations struct {
 }
 
 func newKustomizations(e *Engine) *kustomizations {
-	return &kustomizations{Engine: e, wake: newWaker(), memories: newMemories().counted(e.stats.fightsOf(kustomizev1.KustomizationKind)), depends: newIndex(), reads: newReads()}
+	r := &kustomizations{Engine: e, wake: newWaker(), memories: newMemories().counted(e.stats.fightsOf(kustomizev1.KustomizationKind)), depends: newIndex(), reads: newReads()}
+	r.wake.shown = append(r.wake.shown, r.memories.shown)
+	return r
 }
 
 func (r *kustomizations) wakeAll(ctx context.Context) { r.wakeListed(ctx, flux.Kustomization, r.wake) }
@@ -242,7 +244,6 @@ func (k *kustomizationRun) build(ctx context.Context, snap core.Snapshot) (*targ
 	if err := k.substitute(ctx, t); err != nil {
 		return nil, err
 	}
-	t.seal()
 	return t, nil
 }
 
@@ -274,7 +275,7 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	}
 	began := time.Now()
 	outcome, err := k.stages.Deployer.Apply(ctx, deploy.Plan{
-		Owner: k.delivery.owner, Objects: copies(t.objects), Inventory: k.inventory(), Options: k.delivery.options,
+		Owner: k.delivery.owner, Objects: t.objects.list(), Inventory: k.inventory(), Options: k.delivery.options,
 		Known: k.known(), Revision: t.revision(), Resumed: resumed, Reads: k.reads(),
 		Superseded: k.superseded(t),
 	})
@@ -301,7 +302,7 @@ func (k *kustomizationRun) announce(ctx context.Context, t *target, resumed bool
 		k.setProgressing(t.revisions[0].String())
 	}
 	inventory := k.inventory()
-	if fresh := k.planned(t.objects, k.delivery.options.Namespace, inventory); len(fresh) > 0 {
+	if fresh := k.planned(t.objects.list(), k.delivery.options.Namespace, inventory); len(fresh) > 0 {
 		k.setInventory(append(inventory, fresh...))
 	}
 	return k.writeStatus(ctx, k.status)

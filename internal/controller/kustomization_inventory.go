@@ -83,7 +83,7 @@ func (k *kustomizationRun) observe(ctx context.Context) (reconcile.Result, error
 
 // healObjects applies only what has drifted, from what is already rendered.
 func (k *kustomizationRun) healObjects(ctx context.Context, lost []drift.ObjectState) (reconcile.Result, error) {
-	plan := deploy.Plan{Owner: k.delivery.owner, Objects: copies(k.target.objects), Inventory: k.inventory(), Options: k.delivery.options}
+	plan := deploy.Plan{Owner: k.delivery.owner, Objects: k.target.objects.list(), Inventory: k.inventory(), Options: k.delivery.options}
 	for _, s := range lost {
 		plan.Only = append(plan.Only, s.Ref)
 	}

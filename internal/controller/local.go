@@ -30,7 +30,7 @@ func RenderLocal(ctx context.Context, renderer render.Renderer, object *unstruct
 	if err != nil {
 		return nil, err
 	}
-	return t.objects, nil
+	return t.objects.list(), nil
 }
 
 func localDelivery(object *unstructured.Unstructured, caps capabilities) (*delivery, error) {

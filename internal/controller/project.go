@@ -110,7 +110,7 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 	if dest := a.app.Spec.Destination.Namespace; !permitsDestination(p, dest) {
 		return &ProjectError{p.Name, fmt.Sprintf("does not permit the destination namespace %q", dest)}
 	}
-	for _, o := range t.objects {
+	for _, o := range t.objects.list() {
 		if err := a.permitsObject(p, o); err != nil {
 			return err
 		}

@@ -148,7 +148,7 @@ func (e *Engine) addController(mgr manager.Manager, name string, gvk schema.Grou
 	ready := ctrlsource.Func(func(ctx context.Context, _ workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 		return e.others.startOnce(ctx)
 	})
-	sources := append([]ctrlsource.Source{ready, w.source(), watched(mgr, gvk, w.changed)}, more...)
+	sources := append([]ctrlsource.Source{ready, w.source(), watched(mgr, gvk, w.changed, w.shown...)}, more...)
 	for _, s := range sources {
 		if err := c.Watch(s); err != nil {
 			return fmt.Errorf("watch for the %s controller: %w", name, err)
@@ -158,8 +158,8 @@ func (e *Engine) addController(mgr manager.Manager, name string, gvk schema.Grou
 }
 
 // watched tells changed of each object of the kind that is new or has changed
-// in what its user may write.
-func watched(mgr manager.Manager, gvk schema.GroupVersionKind, changed func(types.NamespacedName)) ctrlsource.Source {
+// in what its user may write, and shown of every change.
+func watched(mgr manager.Manager, gvk schema.GroupVersionKind, changed func(types.NamespacedName), shown ...func(client.Object)) ctrlsource.Source {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(gvk)
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -167,6 +167,9 @@ func watched(mgr manager.Manager, gvk schema.GroupVersionKind, changed func(type
 		CreateFunc: func(_ context.Context, e event.CreateEvent, _ queue) { changed(client.ObjectKeyFromObject(e.Object)) },
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { changed(client.ObjectKeyFromObject(e.Object)) },
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ queue) {
+			for _, tell := range shown {
+				tell(e.ObjectNew)
+			}
 			if userChanged(e.ObjectOld, e.ObjectNew) {
 				changed(client.ObjectKeyFromObject(e.ObjectNew))
 			}

@@ -1,9 +1,7 @@
 package controller
 
 import (
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -17,7 +15,7 @@ import (
 type memory struct {
 	// written is the object as we last wrote it: the cache may still hold an
 	// older one.
-	written atomic.Pointer[unstructured.Unstructured]
+	written written
 	// target is what was last rendered, and deployed the digest of the target
 	// that was last compared or applied without an error.
 	target   *target
@@ -50,7 +48,7 @@ type memory struct {
 type target struct {
 	// digest is of the objects and of what else was asked for.
 	digest    string
-	objects   []*unstructured.Unstructured
+	objects   packed
 	revisions []core.Revision
 	params    string
 	// places are what was read of each source, and from is the artifact, where
@@ -137,16 +135,15 @@ func (m *memory) newest(cached *unstructured.Unstructured) *unstructured.Unstruc
 	return newer(m.written.Load(), cached)
 }
 
-// newer returns the newer one of ours and the cache's. Since Kubernetes 1.35
-// resource versions of one resource compare as numbers (KEP-5504); where they
-// do not parse, the cache is right.
+// newer returns the newer one of ours and the cache's. Where their versions do
+// not compare, the cache is right.
 func newer(ours, cached *unstructured.Unstructured) *unstructured.Unstructured {
 	if ours == nil || ours.GetUID() != cached.GetUID() {
 		return cached
 	}
-	a, err1 := strconv.ParseUint(ours.GetResourceVersion(), 10, 64)
-	b, err2 := strconv.ParseUint(cached.GetResourceVersion(), 10, 64)
-	if err1 != nil || err2 != nil || b >= a {
+	a, ok1 := versionOf(ours)
+	b, ok2 := versionOf(cached)
+	if !ok1 || !ok2 || b >= a {
 		return cached
 	}
 	return ours.DeepCopy()

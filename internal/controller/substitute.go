@@ -30,11 +30,12 @@ func (k *kustomizationRun) substitute(ctx context.Context, t *target) error {
 	if len(vars) == 0 && k.k.GetSubstituteStrategy() == kustomizev1.SubstituteStrategyWithVariables {
 		return nil
 	}
-	for i, o := range t.objects {
+	objects := t.objects.list()
+	for i, o := range objects {
 		if strings.EqualFold(mark.FluxSetting(o, "substitute"), kustomizev1.DisabledValue) {
 			continue
 		}
-		if t.objects[i], err = substituteObject(o, vars); err != nil {
+		if objects[i], err = substituteObject(o, vars); err != nil {
 			if isSecret(o) || k.private.of(fluxOwner(k.key)).has(o) {
 				// What looks like a variable may be part of a value.
 				err = fmt.Errorf("spec.postBuild: substitute variables in %s: a variable of it is not set, or no variable; it is not shown", refOf(o))
@@ -42,6 +43,7 @@ func (k *kustomizationRun) substitute(ctx context.Context, t *target) error {
 			return err
 		}
 	}
+	t.seal(objects)
 	return nil
 }
 

@@ -90,6 +90,7 @@ func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot)
 		}
 	}
 	inputs := make([][]render.Input, len(d.sources))
+	var objects []*unstructured.Unstructured
 	for i, s := range d.sources {
 		if s.render == nil {
 			continue
@@ -114,38 +115,40 @@ func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot)
 			}
 			inputs[at] = append(inputs[at], in)
 		}
-		t.add(res)
+		objects = t.add(objects, res)
 	}
 	for _, list := range inputs {
 		t.places = append(t.places, placesOf(list))
 	}
 	d.tell(e.private)
-	t.images = imagesOf(t.objects)
-	t.seal()
+	t.images = imagesOf(objects)
+	t.seal(objects)
 	return t, nil
 }
 
-// seal gives the target its digest.
-func (t *target) seal() { t.digest = digest([]any{t.params, t.objects}) }
+// seal gives the target its objects, and with them its digest.
+func (t *target) seal(objects []*unstructured.Unstructured) {
+	t.digest, t.objects = digest([]any{t.params, objects}), pack(objects)
+}
 
-// add takes the objects in. An object that an earlier source has too is
-// replaced, with a warning, as Argo CD does it.
-func (t *target) add(res *render.Result) {
-	at := make(map[core.ObjectRef]int, len(t.objects))
-	for i, o := range t.objects {
+// add returns the objects with those of the result. An object that an earlier
+// source has too is replaced, with a warning, as Argo CD does it.
+func (t *target) add(objects []*unstructured.Unstructured, res *render.Result) []*unstructured.Unstructured {
+	at := make(map[core.ObjectRef]int, len(objects))
+	for i, o := range objects {
 		at[refOf(o).Key()] = i
 	}
 	for _, o := range res.Objects {
-		o = o.DeepCopy()
 		key := refOf(o).Key()
 		if i, there := at[key]; there && o.GetName() != "" {
 			t.repeated = append(t.repeated, refOf(o))
-			t.objects[i] = o
+			objects[i] = o
 			continue
 		}
-		at[key] = len(t.objects)
-		t.objects = append(t.objects, o)
+		at[key] = len(objects)
+		objects = append(objects, o)
 	}
+	return objects
 }
 
 // refOf names the object.

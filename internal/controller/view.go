@@ -168,7 +168,7 @@ func (e *Engine) manifests(ctx context.Context, owner core.Owner, revision strin
 	if err != nil {
 		return nil, err
 	}
-	out := copies(t.objects)
+	out := t.objects.list()
 	private := e.private.of(owner)
 	for _, o := range out {
 		hideSecret(o)
@@ -186,7 +186,7 @@ func (e *Engine) compare(ctx context.Context, v *view, revision string) (*deploy
 	}
 	options := v.delivery.options
 	options.Prune = true // what would be pruned is a difference
-	return e.stages.Deployer.Compare(ctx, deploy.Plan{Owner: v.delivery.owner, Objects: t.objects, Inventory: v.inventory, Options: options})
+	return e.stages.Deployer.Compare(ctx, deploy.Plan{Owner: v.delivery.owner, Objects: t.objects.list(), Inventory: v.inventory, Options: options})
 }
 
 func (e *Engine) targetOf(ctx context.Context, v *view, revision string) (*target, error) {

@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	ctrlsource "sigs.k8s.io/controller-runtime/pkg/source"
 )
@@ -33,6 +34,8 @@ type waker struct {
 	mu      sync.Mutex
 	queue   workqueue.TypedRateLimitingInterface[reconcile.Request]
 	pending map[types.NamespacedName]reason
+	// shown are told of each object of the kind as the cache shows it.
+	shown []func(client.Object)
 }
 
 func newWaker() *waker { return &waker{pending: map[types.NamespacedName]reason{}} }
