@@ -60,7 +60,7 @@ func (s *Server) newEngine(st *stores) (*engine, error) {
 	if e.stage, err = s.newStages(config, st); err != nil {
 		return nil, err
 	}
-	rules := &healthRules{config: config, owners: e.stage.health, recheck: e.stage.watcher.RecheckAll, events: mgr.GetEventRecorder("fairway")}
+	rules := &healthRules{config: config, owners: e.stage.health, recheck: e.stage.fleet.RecheckAll, events: mgr.GetEventRecorder("fairway")}
 	if err := mgr.Add(rules); err != nil {
 		return nil, fmt.Errorf("making the engine: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
+	"github.com/fairway-cd/fairway/internal/fleet"
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
@@ -23,8 +24,7 @@ import (
 // stages are the parts that the reconcilers call.
 type stages struct {
 	renderer render.Renderer
-	deployer *deploy.Cluster
-	watcher  *drift.Cluster
+	fleet    *fleet.Fleet
 	sources  *sources
 	commits  *commits
 	releases *release.Cluster
@@ -50,12 +50,17 @@ func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
 		sources: s.newSources(st),
 		commits: &commits{store: st.git},
 		health:  rules,
-		watcher: drift.New(client, drift.WithMissed(missed), drift.WithHealth(rules.Of)),
 	}
-	out.deployer = deploy.New(client, deploy.WithAnswered(out.watcher.Observe), deploy.WithHealth(rules.Of))
 	if out.releases, err = release.New(config); err != nil {
 		return nil, err
 	}
+	watcher := drift.New(client, drift.WithMissed(missed), drift.WithHealth(rules.Of))
+	out.fleet = fleet.New(&fleet.Parts{
+		Client:   client,
+		Deployer: deploy.New(client, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules.Of)),
+		Watcher:  watcher,
+		Releases: out.releases,
+	}, func(other *rest.Config) (*fleet.Parts, error) { return fleet.OpenWith(other, client, rules.Of, missed) })
 	out.renderer, err = s.newRenderer(out)
 	return out, err
 }
@@ -73,7 +78,7 @@ func (s *Server) newRenderer(out *stages) (render.Renderer, error) {
 
 func (s *stages) forController(st *stores) controller.Stages {
 	return controller.Stages{
-		Sources: controller.Guard(s.sources, st.access), Renderer: s.renderer, Deployer: s.deployer, Watcher: s.watcher, Health: s.health,
+		Sources: controller.Guard(s.sources, st.access), Renderer: s.renderer, Deployer: s.fleet, Watcher: s.fleet, Fleet: s.fleet, Health: s.health,
 		Commits: s.commits, Access: st.access, Packages: s.sources, Releases: s.releases, Templates: s.templates, Fill: s.fill,
 	}
 }

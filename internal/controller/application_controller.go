@@ -26,13 +26,15 @@ type applications struct {
 	memories *memories
 	// bySource is by repository URL, byProject by project.
 	bySource, byProject *index
-	reads               *reads
-	updates             workqueue.TypedInterface[core.RefUpdate]
+	// byCluster are those that may be for another cluster.
+	byCluster *index
+	reads     *reads
+	updates   workqueue.TypedInterface[core.RefUpdate]
 }
 
 func newApplications(e *Engine) *applications {
 	r := &applications{
-		Engine: e, wake: newWaker(), memories: newMemories().counted(e.stats.fightsOf(argo.ApplicationKind)), bySource: newIndex(), byProject: newIndex(),
+		Engine: e, wake: newWaker(), memories: newMemories().counted(e.stats.fightsOf(argo.ApplicationKind)), bySource: newIndex(), byProject: newIndex(), byCluster: newIndex(),
 		reads: newReads(), updates: workqueue.NewTyped[core.RefUpdate](),
 	}
 	r.wake.shown = append(r.wake.shown, r.memories.shown)
@@ -65,6 +67,11 @@ func (r *applications) Reconcile(ctx context.Context, req reconcile.Request) (re
 		applications: r, key: req.NamespacedName, why: why, memory: m,
 		object: u, app: app, status: app.Status.DeepCopy(), now: time.Now(),
 	}
+	leave, res, failed := run.enter(ctx)
+	if leave == nil {
+		return res, failed
+	}
+	defer leave()
 	if app.DeletionTimestamp != nil {
 		return run.finalize(ctx)
 	}
@@ -77,9 +84,11 @@ func (r *applications) forget(key types.NamespacedName) {
 	r.reads.leave(key)
 	r.bySource.set(key)
 	r.byProject.set(key)
+	r.byCluster.set(key)
 	owner := core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: key.Namespace, Name: key.Name}
 	r.private.forget(owner)
 	r.stages.Watcher.Forget(owner)
+	r.unbind(owner)
 }
 
 // applicationRun is one reconcile of one Application. status is what will be
@@ -95,6 +104,9 @@ type applicationRun struct {
 	now    time.Time
 
 	delivery *delivery
+	// at is the cluster that it is for; located is why it cannot be had.
+	at      place
+	located error
 	// conditions are those that hold now.
 	conditions []argo.ApplicationCondition
 	// refreshed is the refresh annotation that this run answers; operated says
@@ -152,7 +164,10 @@ func (a *applicationRun) model(ctx context.Context, specErr error) error {
 	if specErr != nil {
 		return specErr
 	}
-	caps, err := a.caps.Get()
+	if a.located != nil {
+		return a.located
+	}
+	caps, err := a.capsOf(a.delivery.owner)
 	if err != nil {
 		return err
 	}
@@ -239,8 +254,11 @@ func (a *applicationRun) within(d time.Duration) {
 // refuse ends the reconcile because of what the user has to put right: the
 // status says it, the last good state stays applied.
 func (a *applicationRun) refuse(ctx context.Context, kind string, err error) (reconcile.Result, error) {
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return reconcile.Result{}, ctx.Err()
+	case unreachable(err):
+		return a.away(ctx, err)
 	}
 	a.condition(kind, explain(err))
 	a.status.Sync.Status = argo.SyncUnknown

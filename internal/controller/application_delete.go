@@ -49,6 +49,9 @@ func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error)
 		a.stages.Watcher.Forget(owner)
 		return reconcile.Result{}, nil
 	}
+	if a.located != nil {
+		return a.away(ctx, a.located)
+	}
 	if a.removed() || a.running() {
 		if err := a.leaveWait(ctx); err != nil {
 			return reconcile.Result{}, err

@@ -117,20 +117,6 @@ func digest(v any) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func checkDestination(dest argo.ApplicationDestination, refused *SpecError) {
-	const path = "spec.destination"
-	switch {
-	case dest.Server != "" && dest.Name != "":
-		refused.add(path, "server and name must not both be set")
-	case dest.Server == "" && dest.Name == "":
-		refused.add(path, "server or name is required")
-	case dest.Server != "" && strings.TrimSuffix(dest.Server, "/") != argo.InClusterServer:
-		refused.add(path+".server", "%q is not this cluster, and others are not supported; want %s", dest.Server, argo.InClusterServer)
-	case dest.Name != "" && dest.Name != argo.InClusterName:
-		refused.add(path+".name", "%q is not this cluster, and others are not supported; want %s", dest.Name, argo.InClusterName)
-	}
-}
-
 // applicationOptions are the options of the Application's sync policy.
 func applicationOptions(app *argo.Application, refused *SpecError) deploy.Options {
 	o := deploy.Options{

@@ -49,8 +49,11 @@ func (a *applicationRun) healObjects(ctx context.Context, lost []drift.ObjectSta
 	op := a.automatedOperation(resources)
 	started := metav1.NewTime(a.now)
 	outcome, err := a.stages.Deployer.Apply(ctx, plan)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return reconcile.Result{}, ctx.Err()
+	case unreachable(err):
+		return a.away(ctx, err)
 	}
 	a.healed(lost, outcome.Results)
 	var waiting *deploy.WaitingError

@@ -246,6 +246,9 @@ func (a *applicationRun) perform(ctx context.Context, t *target, op argo.Operati
 		// We are being stopped. The operation goes on in the next process.
 		return reconcile.Result{}, ctx.Err()
 	}
+	if unreachable(err) {
+		return a.away(ctx, err)
+	}
 	if a.wait != nil {
 		outcome.After(a.wait.results)
 	}

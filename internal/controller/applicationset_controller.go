@@ -23,8 +23,7 @@ import (
 // applicationSets reconciles ApplicationSets.
 type applicationSets struct {
 	*Engine
-	wake     *waker
-	clusters *clusterSecrets
+	wake *waker
 	// bySource is by repository URL; a set that asks for clusters depends on
 	// dependsOnClusters too.
 	bySource *index
@@ -69,7 +68,7 @@ const setsPolled = 30 * time.Minute
 
 func newApplicationSets(e *Engine, clientset kubernetes.Interface) *applicationSets {
 	r := &applicationSets{Engine: e, wake: newWaker(), bySource: newIndex(), memories: map[types.NamespacedName]*setMemory{}}
-	r.clusters = &clusterSecrets{client: clientset, namespace: e.opts.ArgoNamespace, changed: r.clustersChanged, synced: make(chan struct{})}
+	e.clusters.tell(r.setsOfClustersChanged)
 	return r
 }
 
@@ -84,8 +83,8 @@ func (r *applicationSets) refUpdated(same func(url string) bool) {
 	}
 }
 
-// clustersChanged wakes the sets that have asked for clusters.
-func (r *applicationSets) clustersChanged() {
+// setsOfClustersChanged wakes the sets that have asked for clusters.
+func (r *applicationSets) setsOfClustersChanged() {
 	for _, key := range r.bySource.of(dependsOnClusters) {
 		r.wake.wake(key, sourceMoved)
 	}

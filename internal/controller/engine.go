@@ -61,8 +61,12 @@ type Engine struct {
 	stages Stages
 	opts   Options
 	caps   *kube.Discovery
-	others *others
-	stats  *stats
+	// clusters are those that Argo CD's Secrets describe.
+	clusters *clusterSecrets
+	// kubeconfigs are those that Flux' kinds name; nil without a fleet.
+	kubeconfigs *kubeconfigs
+	others      *others
+	stats       *stats
 
 	apps    *applications
 	kustoms *kustomizations

@@ -31,6 +31,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
+	"github.com/fairway-cd/fairway/internal/fleet"
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
@@ -159,10 +160,14 @@ func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	deployer := deploy.New(k, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules.Of))
+	clusters := fleet.New(&fleet.Parts{Client: k, Deployer: deployer, Watcher: watcher, Releases: releases}, func(cfg *rest.Config) (*fleet.Parts, error) {
+		return fleet.OpenWith(cfg, k, rules.Of, nil)
+	})
 	sources := storeSources{store, newPackages()}
 	stages := Stages{
 		Sources: sources, Packages: sources, Releases: releases, Renderer: render.NewEngine(render.Limits{}),
-		Deployer: deploy.New(k, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules.Of)), Watcher: watcher, Health: rules,
+		Deployer: clusters, Watcher: clusters, Fleet: clusters, Health: rules,
 		Commits: storeCommits{store}, Access: everyone{},
 		Fill: sealed.FillBy(func(ctx context.Context, _ string, input []byte) ([]byte, error) {
 			return sealed.RunProgram(ctx, input)

@@ -22,7 +22,6 @@ import (
 
 // unsupportedHelmRelease are the fields that we know and do not do.
 var unsupportedHelmRelease = map[string]string{
-	"spec.kubeConfig":            "other clusters are not supported yet",
 	"spec.healthCheckExprs":      "health check expressions are not supported yet",
 	"spec.dependsOn.*.readyExpr": "ready expressions are not supported yet",
 	"spec.chart.spec.verify":     "signature verification is not supported yet",
@@ -154,6 +153,7 @@ func (r *helmReleases) forget(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.depends.set(key)
 	r.stages.Releases.Expect(context.Background(), key, nil)
+	r.forgetPlace(helmOwner(key))
 	r.wakeDependents(helmReleaseDep(key), specChanged)
 }
 
@@ -173,6 +173,8 @@ type helmReleaseRun struct {
 	config  string // the digest of values
 	source  string // of all that is wanted, for the record
 	release *release.Release
+	// cluster has the releases of the cluster that it is for.
+	cluster *release.Cluster
 	// attempted says that an action has failed in this reconcile.
 	attempted bool
 	// pause is how long a correction waits, so as not to fight.
@@ -190,10 +192,18 @@ func (r *helmReleases) Reconcile(ctx context.Context, req reconcile.Request) (re
 	hr, specErr := readHelmRelease(run.object)
 	run.hr, run.before = hr, hr.Status.DeepCopy()
 	run.asked = hr.Annotations[flux.AnnotationReconcile]
-	if hr.DeletionTimestamp != nil {
-		return run.finalize(ctx)
+	if specErr != nil && hr.DeletionTimestamp == nil {
+		return run.reconcile(ctx, specErr)
 	}
-	return run.reconcile(ctx, specErr)
+	inside, leave, res, err := run.enter(ctx)
+	if leave == nil {
+		return res, err
+	}
+	defer leave()
+	if hr.DeletionTimestamp != nil {
+		return run.finalize(inside)
+	}
+	return run.reconcile(inside, nil)
 }
 
 // readHelmRelease reads the object, strictly; the error is a *SpecError.
@@ -204,6 +214,7 @@ func readHelmRelease(u *unstructured.Unstructured) (*helmv2.HelmRelease, error) 
 		return hr, err
 	}
 	refuseUnsupported(u.Object, unsupportedHelmRelease, refused)
+	refuseConfigMap(hr.Spec.KubeConfig, refused)
 	switch {
 	case hr.Spec.Chart == nil && hr.Spec.ChartRef == nil:
 		refused.add("spec.chart", "neither it nor spec.chartRef says which chart")

@@ -23,14 +23,14 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 	detection := h.hr.GetDriftDetection()
 	if !detection.MustDetectChanges() {
 		h.unset(helmv2.DriftedCondition)
-		h.stages.Releases.Expect(ctx, h.key, nil)
+		h.cluster.Expect(ctx, h.key, nil)
 		return nil
 	}
 	refs, err := h.release.Inventory(ctx, last)
 	if err != nil {
 		return err
 	}
-	h.stages.Releases.Expect(ctx, h.key, refs)
+	h.cluster.Expect(ctx, h.key, refs)
 	var ignore []release.Ignore
 	for _, rule := range detection.Ignore {
 		ignore = append(ignore, release.Ignore{Paths: rule.Paths, Target: kustomizeSelector(rule.Target)})

@@ -40,7 +40,7 @@ func (h *helmReleaseRun) template(ctx context.Context, asked release.RenderReque
 	if err != nil {
 		return nil, fmt.Errorf("encode the values: %w", err)
 	}
-	caps, err := h.caps.Get()
+	caps, err := h.capsOf(helmOwner(h.key))
 	if err != nil {
 		return nil, err
 	}

@@ -152,7 +152,7 @@ func TestHelmReleaseBadInput(t *testing.T) {
 		says                  []string
 	}{
 		"unknown field":      {"  interval: 1h", "  interval: 1h\n  colour: red", "InvalidSpec", []string{"spec.colour", "unknown field"}},
-		"other cluster":      {"  interval: 1h", "  interval: 1h\n  kubeConfig: {secretRef: {name: x}}", "InvalidSpec", []string{"spec.kubeConfig"}},
+		"other cluster":      {"  interval: 1h", "  interval: 1h\n  kubeConfig: {secretRef: {name: x}}", "KubeConfigError", []string{"spec.kubeConfig", "Secret helm-bad/x is not there"}},
 		"no such chart":      {"chart: web,", "chart: ghost,", "SourceNotReady", []string{"ghost"}},
 		"no such version":    {`version: "1.x"`, `version: "9.x"`, "SourceNotReady", []string{"9.x"}},
 		"no such repository": {"name: charts}", "name: ghost}", "SourceNotReady", []string{"ghost", "is not there"}},

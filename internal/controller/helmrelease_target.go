@@ -13,7 +13,7 @@ import (
 // open reaches the release as who is to act on it.
 func (h *helmReleaseRun) open() error {
 	var err error
-	h.release, err = h.stages.Releases.Release(h.target())
+	h.release, err = h.cluster.Release(h.target())
 	return err
 }
 
@@ -44,7 +44,7 @@ func (h *helmReleaseRun) moved(ctx context.Context) error {
 	latest := st.History.Latest()
 	t := h.target()
 	t.Name, t.Namespace, t.Storage = latest.Name, latest.Namespace, st.StorageNamespace
-	old, err := h.stages.Releases.Release(t)
+	old, err := h.cluster.Release(t)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (h *helmReleaseRun) finalize(ctx context.Context) (reconcile.Result, error)
 		if st.StorageNamespace != "" {
 			t.Storage = st.StorageNamespace
 		}
-		old, err := h.stages.Releases.Release(t)
+		old, err := h.cluster.Release(t)
 		if err == nil {
 			err = old.Uninstall(ctx, h.uninstallOptions())
 		}

@@ -97,10 +97,15 @@ func (r *kustomizations) Reconcile(ctx context.Context, req reconcile.Request) (
 	k, err := readKustomization(run.object)
 	run.k, run.status = k, k.Status.DeepCopy()
 	run.asked = k.Annotations[flux.AnnotationReconcile]
+	leave, res, failed := run.enter(ctx)
+	if leave == nil {
+		return res, failed
+	}
+	defer leave()
 	if k.DeletionTimestamp != nil {
 		return run.finalize(ctx)
 	}
-	res, err := run.reconcile(ctx, err)
+	res, err = run.reconcile(ctx, err)
 	if err != nil {
 		m.due = due{} // it is tried again whatever was planned
 	}
@@ -119,6 +124,7 @@ func (r *kustomizations) forget(key types.NamespacedName) {
 	r.forgetHealthRules(key)
 	r.depends.set(key)
 	r.stages.Watcher.Forget(r.owner(key))
+	r.forgetPlace(r.owner(key))
 }
 
 func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconcile.Result, error) {
@@ -279,8 +285,11 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 		Known: k.known(), Revision: t.revision(), Resumed: resumed, Reads: k.reads(),
 		Superseded: k.superseded(t),
 	})
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return reconcile.Result{}, ctx.Err()
+	case unreachable(err):
+		return k.fail(ctx, reasonAway, err)
 	}
 	k.full = true
 	k.setInventory(outcome.Inventory)

@@ -22,7 +22,6 @@ import (
 // unsupportedKustomization are the fields of a Kustomization that we know and
 // do not do.
 var unsupportedKustomization = map[string]string{
-	"spec.kubeConfig":            "other clusters are not supported",
 	"spec.serviceAccountName":    "impersonation is not supported yet",
 	"spec.buildMetadata":         "build metadata is not supported",
 	"spec.ignore":                "ignore rules are not supported yet",
@@ -44,6 +43,7 @@ func readKustomization(u *unstructured.Unstructured) (*kustomizationObject, erro
 	}
 	k.Spec = k.spec.KustomizationSpec
 	refuseUnsupported(u.Object, unsupportedKustomization, refused)
+	refuseConfigMap(k.Spec.KubeConfig, refused)
 	return k, refused.orNil()
 }
 

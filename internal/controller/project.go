@@ -107,8 +107,8 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 			return &ProjectError{p.Name, fmt.Sprintf("does not permit the source %s", url)}
 		}
 	}
-	if dest := a.app.Spec.Destination.Namespace; !permitsDestination(p, dest) {
-		return &ProjectError{p.Name, fmt.Sprintf("does not permit the destination namespace %q", dest)}
+	if dest := a.app.Spec.Destination.Namespace; !permitsDestination(p, a.at.destination(dest)) {
+		return &ProjectError{p.Name, fmt.Sprintf("does not permit the destination namespace %q%s", dest, a.at.abroad())}
 	}
 	for _, o := range t.objects.list() {
 		if err := a.permitsObject(p, o); err != nil {
@@ -123,7 +123,7 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 func (a *applicationRun) permitsObject(p *argo.AppProject, o *unstructured.Unstructured) error {
 	gk := o.GroupVersionKind().GroupKind()
 	namespaced := o.GetNamespace() != ""
-	if m, err := a.client.RESTMapper().RESTMapping(gk, o.GroupVersionKind().Version); err == nil {
+	if m, err := a.mapping(gk, o.GroupVersionKind().Version); err == nil {
 		namespaced = m.Scope.Name() == meta.RESTScopeNameNamespace
 	}
 	ref := refOf(o)
@@ -133,8 +133,8 @@ func (a *applicationRun) permitsObject(p *argo.AppProject, o *unstructured.Unstr
 		}
 		return nil
 	}
-	if ns := o.GetNamespace(); ns != "" && !permitsDestination(p, ns) {
-		return &ProjectError{p.Name, fmt.Sprintf("does not permit the namespace of %s", ref)}
+	if ns := o.GetNamespace(); ns != "" && !permitsDestination(p, a.at.destination(ns)) {
+		return &ProjectError{p.Name, fmt.Sprintf("does not permit the namespace of %s%s", ref, a.at.abroad())}
 	}
 	if matchKind(p.Spec.NamespaceResourceBlacklist, ref) ||
 		len(p.Spec.NamespaceResourceWhitelist) > 0 && !matchKind(p.Spec.NamespaceResourceWhitelist, ref) {
@@ -171,31 +171,6 @@ func permitsSource(p *argo.AppProject, url string) bool {
 		permitted = permitted || pattern == "*" || matches(normalURL(pattern), normalURL(url))
 	}
 	return permitted
-}
-
-// permitsDestination: the same for namespaces of this cluster.
-func permitsDestination(p *argo.AppProject, namespace string) bool {
-	permitted := false
-	for _, d := range p.Spec.Destinations {
-		denied, isDenied := strings.CutPrefix(d.Namespace, "!")
-		here := thisCluster(d)
-		switch {
-		case isDenied && here && matches(denied, namespace):
-			return false
-		case !isDenied && here && matches(d.Namespace, namespace):
-			permitted = true
-		}
-	}
-	return permitted
-}
-
-// thisCluster says whether the destination's server or name is this cluster's.
-// A denied server ("!…") permits nothing here.
-func thisCluster(d argo.ApplicationDestination) bool {
-	if d.Server != "" {
-		return matches(d.Server, argo.InClusterServer)
-	}
-	return d.Name != "" && matches(d.Name, argo.InClusterName)
 }
 
 func matchAny(patterns []string, s string) bool {

@@ -69,6 +69,15 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	e.private = newDiscreet(stages.Deployer)
 	e.stages.Deployer = e.private
 	e.others = &others{client: clientset, by: map[core.Dialect][]string{}, free: e.resumeDialect, taken: e.standBack}
+	e.clusters = newClusterSecrets(clientset, opts.ArgoNamespace)
+	e.clusters.tell(e.clustersChanged)
+	if stages.Fleet != nil {
+		stages.Fleet.Tell(e.clusterNews, func() {})
+		e.kubeconfigs = newKubeconfigs(stages.Fleet.Home().Client, e.kubeconfigChanged)
+		if err := mgr.Add(manager.RunnableFunc(e.kubeconfigs.Run)); err != nil {
+			return nil, err
+		}
+	}
 	e.apps, e.kustoms, e.repos = newApplications(e), newKustomizations(e), newGitRepositories(e)
 	e.sets = newApplicationSets(e, clientset)
 	e.helm = newHelmKinds(e)

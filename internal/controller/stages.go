@@ -7,6 +7,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
+	"github.com/fairway-cd/fairway/internal/fleet"
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
@@ -22,6 +23,9 @@ type Stages struct {
 	Watcher  drift.Watcher
 	Commits  Commits
 	Access   core.Access
+	// Fleet, where set, is both the Deployer and the Watcher, and has the other
+	// clusters, which are refused without it.
+	Fleet *fleet.Fleet
 	// Health are the rules that the Deployer and the Watcher go by; without it
 	// a delivery cannot have its own.
 	Health *health.Owners

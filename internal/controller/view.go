@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
@@ -94,7 +95,13 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 	if err != nil {
 		return nil, err
 	}
-	caps, err := e.caps.Get()
+	run := &applicationRun{
+		applications: e.apps, key: client.ObjectKeyFromObject(u), memory: &memory{}, object: u, app: app, status: app.Status.DeepCopy(),
+	}
+	if err := run.reach(ctx); err != nil {
+		return nil, err
+	}
+	caps, err := e.capsOf(run.owner())
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +113,7 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 	if len(v.sources) == 0 && app.Spec.Source != nil {
 		v.sources = []argo.ApplicationSource{*app.Spec.Source}
 	}
-	run := &applicationRun{applications: e.apps, app: app, delivery: d}
+	run.delivery = d
 	v.manual = run.automation() == nil
 	v.permitted = func(t *target) error { return run.permitted(ctx, t) }
 	for _, h := range app.Status.History {
@@ -134,6 +141,9 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 		return nil, problem.New(http.StatusUnprocessableEntity, "source '%s/%s' is not ready", k.Spec.SourceRef.Kind, k.sourceKey())
 	}
 	d.sources[0].from = a.request
+	if err := e.reachFlux(d.owner, k.Spec.KubeConfig); err != nil {
+		return nil, err
+	}
 	run := &kustomizationRun{k: k, status: &k.Status}
 	v := &view{object: u, delivery: d, inventory: run.inventory(), permitted: func(*target) error { return nil }}
 	for i, h := range slices.Backward(k.Status.History) {

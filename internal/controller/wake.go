@@ -77,6 +77,14 @@ func (w *waker) take(key types.NamespacedName) reason {
 	return r
 }
 
+// put gives back what take has returned, for the next reconcile, which it does
+// not ask for.
+func (w *waker) put(key types.NamespacedName, r reason) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pending[key] |= r
+}
+
 // peek returns what has happened since the last take.
 func (w *waker) peek(key types.NamespacedName) reason {
 	w.mu.Lock()

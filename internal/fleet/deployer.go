@@ -60,53 +60,38 @@ func (f *Fleet) Stop(ctx context.Context, owner core.Owner, log *deploy.HookLog)
 // in does something in the owner's cluster, and ends it where the cluster turns
 // out to be away, which the error says then.
 func (f *Fleet) in(ctx context.Context, owner core.Owner, do func(context.Context, *Parts) error) error {
-	b, err := f.binding(owner)
+	b, s, err := f.at(owner)
 	switch {
 	case err != nil:
 		return err
-	case b.member == nil:
+	case s == nil:
 		return do(ctx, f.home)
 	}
-	leave, err := b.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
 	inside, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(b.session.ctx, cancel)()
+	defer context.AfterFunc(s.ctx, cancel)()
 	late := time.AfterFunc(slow, b.member.nudge)
 	defer late.Stop()
-	return b.explain(ctx, do(inside, b.session.Parts))
-}
-
-// enter takes a turn in the cluster.
-func (b *binding) enter() (leave func(), err error) {
-	select {
-	case b.member.turns <- struct{}{}:
-		return func() { <-b.member.turns }, nil
-	default:
-		return nil, &BusyError{b.cluster.String()}
-	}
+	return b.explain(ctx, s, do(inside, s.Parts))
 }
 
 // explain says what an error from the cluster is because of: that it is away,
 // or does not let us.
-func (b *binding) explain(ctx context.Context, err error) error {
+func (b *binding) explain(ctx context.Context, s *session, err error) error {
 	var object *deploy.ObjectError
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return err
-	case b.session.ctx.Err() != nil:
-		return b.lost(err)
+	case s.ctx.Err() != nil:
+		return b.lost()
 	case errors.As(err, &object) && object.Reason == deploy.Forbidden:
 		return &PermissionError{b.cluster.String(), err}
 	case !suspicious(err):
 		return err
 	}
-	b.verdict(ctx)
-	if b.session.ctx.Err() != nil {
-		return b.lost(err)
+	b.verdict(ctx, s)
+	if s.ctx.Err() != nil {
+		return b.lost()
 	}
 	return err
 }
@@ -120,17 +105,17 @@ func suspicious(err error) bool {
 	return noAnswer(err)
 }
 
-// lost is the error of what the end of the session has ended.
-func (b *binding) lost(err error) error {
-	if away := b.away(); away != nil {
-		return away
+// lost is the error of what the end of a session has ended.
+func (b *binding) lost() error {
+	if _, err := b.current(); err != nil {
+		return err
 	}
-	return err
+	return &ConnectingError{b.cluster.String()} // it is back already, which the owner is told
 }
 
 // verdict waits until the cluster was asked whether it is there: twice, where
 // the first time was for naught.
-func (b *binding) verdict(ctx context.Context) {
+func (b *binding) verdict(ctx context.Context, s *session) {
 	ctx, cancel := context.WithTimeout(ctx, 2*(connectTimeout+answerTimeout)+askAgain)
 	defer cancel()
 	for range 2 {
@@ -141,9 +126,25 @@ func (b *binding) verdict(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-b.session.ctx.Done():
+		case <-s.ctx.Done():
 			return
 		case <-asked:
 		}
 	}
+}
+
+// Inside is ctx for as long as the owner's cluster answers.
+func (f *Fleet) Inside(ctx context.Context, owner core.Owner) (inside context.Context, end func(), err error) {
+	b, s, err := f.at(owner)
+	if err != nil || s == nil {
+		return ctx, func() {}, err
+	}
+	inside, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, cancel)
+	late := time.AfterFunc(slow, b.member.nudge)
+	return inside, func() {
+		late.Stop()
+		stop()
+		cancel()
+	}, nil
 }

@@ -46,11 +46,6 @@ func (e *PermissionError) Hint() string {
 	return "give the credential's user the permission in that cluster, or make one that has it: fairway cluster add"
 }
 
-// BusyError says that a cluster has as many deliveries at work as it may.
-type BusyError struct{ Cluster string }
-
-func (e *BusyError) Error() string { return e.Cluster + " has enough to do" }
-
 // unboundError is a fault of the program: nothing is done for an owner of
 // which it is not known where its objects are.
 type unboundError struct{ owner core.Owner }

@@ -64,13 +64,12 @@ var (
 	_ drift.Watcher   = (*Fleet)(nil)
 )
 
-// binding is where an owner's objects are. Both are nil for the home cluster.
+// binding is where an owner's objects are. All is nil for the home cluster.
 type binding struct {
 	cluster *Cluster
 	member  *member
-	// session is the member's as it was when the owner was bound last; nil where
-	// it was away.
-	session *session
+	// seen is the session of which the owner knows that it began.
+	seen *session
 }
 
 // New returns a fleet that has the home cluster alone. open is for the others.
@@ -143,8 +142,8 @@ func (f *Fleet) forward(ctx context.Context, from <-chan core.Owner) {
 
 // Bind says in which cluster the owner's objects are; nil is the home cluster.
 // Fresh says that nothing is known there of the owner: it is another cluster
-// or another connection than the owner was bound to before, so that what was
-// known has to be found out again.
+// or another connection than when it was bound last, so that what was known has
+// to be found out again.
 //
 // Errors: *AwayError, *ConnectingError while it is not known yet whether the
 // cluster answers. The owner is bound all the same, and is told when that
@@ -152,20 +151,44 @@ func (f *Fleet) forward(ctx context.Context, from <-chan core.Owner) {
 func (f *Fleet) Bind(owner core.Owner, to *Cluster) (fresh bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before := f.bound[owner]
-	next := &binding{cluster: to}
+	before, b := f.rebind(owner, to)
+	if b.member == nil {
+		return before != b, nil
+	}
+	s, err := b.current()
+	fresh = before != b || s != b.seen
+	b.seen = s
+	return fresh, err
+}
+
+// Reach is Bind for somebody else who asks for the owner's cluster: whether it
+// is fresh is still to be told to the owner.
+func (f *Fleet) Reach(owner core.Owner, to *Cluster) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, b := f.rebind(owner, to)
+	_, err := b.current()
+	return err
+}
+
+// rebind returns the owner's binding as it was and as it is to be. The mutex is
+// held.
+func (f *Fleet) rebind(owner core.Owner, to *Cluster) (before, now *binding) {
+	before = f.bound[owner]
+	var m *member
 	if to != nil {
-		next.member = f.member(to)
-		next.session = next.member.current()
+		m = f.member(to)
 	}
-	f.bound[owner] = next
-	if before == nil {
-		return true, next.away()
+	if before != nil && before.member == m {
+		before.cluster = to
+		return before, before
 	}
-	if before.member != next.member {
+	now = &binding{cluster: to, member: m}
+	f.bound[owner] = now
+	if before != nil {
 		f.leave(owner, before)
 	}
-	return before.member != next.member || before.session != next.session, next.away()
+	return before, now
 }
 
 // Unbind forgets the owner.
@@ -210,8 +233,12 @@ func (f *Fleet) leave(owner core.Owner, b *binding) {
 		f.home.Watcher.Forget(owner)
 		return
 	}
-	if b.session != nil {
-		b.session.Watcher.Forget(owner)
+	if s := b.member.current(); s != nil {
+		s.Watcher.Forget(owner)
+		if owner.Kind == helmRelease && s.Releases != nil {
+			// Nothing is expected any more, so that nothing has to be begun.
+			s.Releases.Expect(s.ctx, types.NamespacedName{Namespace: owner.Namespace, Name: owner.Name}, nil)
+		}
 	}
 	f.closeUnused(b.member)
 }
@@ -253,36 +280,57 @@ func (f *Fleet) released(key types.NamespacedName) {
 	f.tell(core.Owner{Dialect: core.Flux, Kind: helmRelease, Namespace: key.Namespace, Name: key.Name}, Released)
 }
 
-// binding is the owner's.
-func (f *Fleet) binding(owner core.Owner) (*binding, error) {
+// at returns what is bound to the owner, and the session there; it is nil for
+// the home cluster.
+func (f *Fleet) at(owner core.Owner) (binding, *session, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := f.bound[owner]
 	if b == nil {
-		return nil, &unboundError{owner}
+		return binding{}, nil, &unboundError{owner}
 	}
-	return b, b.away()
+	s, err := b.current()
+	return *b, s, err
 }
 
-// away is why the owner's cluster cannot be asked.
-func (b *binding) away() error {
-	if b.member == nil || b.session != nil && b.session.ctx.Err() == nil {
+// current is the session of the cluster, or why there is none.
+func (b *binding) current() (*session, error) {
+	if b.member == nil {
+		return nil, nil
+	}
+	if s := b.member.current(); s != nil {
+		return s, nil
+	}
+	return nil, b.member.unreachable(b.cluster)
+}
+
+// Enter takes a turn in the owner's cluster, of which there are only so many,
+// so that one that hangs does not hold everybody. It returns nil where there is
+// none now.
+func (f *Fleet) Enter(owner core.Owner) (leave func()) {
+	b, _, err := f.at(owner)
+	if err != nil || b.member == nil {
+		return func() {}
+	}
+	select {
+	case b.member.turns <- struct{}{}:
+		return func() { <-b.member.turns }
+	default:
 		return nil
 	}
-	return b.member.unreachable(b.cluster)
 }
 
 // Parts are those of the cluster that the owner is bound to. Errors: those of
 // Bind.
 func (f *Fleet) Parts(owner core.Owner) (*Parts, error) {
-	b, err := f.binding(owner)
+	_, s, err := f.at(owner)
 	switch {
 	case err != nil:
 		return nil, err
-	case b.member == nil:
+	case s == nil:
 		return f.home, nil
 	}
-	return b.session.Parts, nil
+	return s.Parts, nil
 }
 
 // Connection is how it stands with a cluster. One that is not in use has none.
@@ -305,4 +353,11 @@ func (f *Fleet) Of(owner core.Owner) *Cluster {
 		return b.cluster
 	}
 	return nil
+}
+
+// Size is how many clusters are connected, the home cluster aside.
+func (f *Fleet) Size() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.members)
 }
