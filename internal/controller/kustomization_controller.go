@@ -282,7 +282,7 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	began := time.Now()
 	outcome, err := k.stages.Deployer.Apply(ctx, deploy.Plan{
 		Owner: k.delivery.owner, Objects: t.objects.list(), Inventory: k.inventory(), Options: k.delivery.options,
-		Known: k.known(), Revision: t.revision(), Resumed: resumed, Reads: k.reads(),
+		Known: k.stages.Watcher.Known(k.delivery.owner), Revision: t.revision(), Resumed: resumed,
 		Superseded: k.superseded(t),
 	})
 	switch {
