@@ -67,13 +67,14 @@ func (a *applicationRun) healObjects(ctx context.Context, lost []drift.ObjectSta
 	if err != nil {
 		state.Phase, state.Message = argo.OperationFailed, explain(err)
 		a.condition(argo.ConditionSyncError, "healing failed: "+explain(err))
-		_, next := a.fights.due(lost, a.now)
-		a.within(next)
 	} else {
 		state.Phase, state.Message = argo.OperationSucceeded, healed(lost)
 		a.event(a.object, "Normal", "Healed", state.Message)
 	}
 	a.status.OperationState = state
+	// What an admission has answered otherwise again is not news to the watch.
+	_, next := a.fights.due(a.observed(ctx, a.stages.Watcher.State(a.delivery.owner)), a.now)
+	a.within(next)
 	return a.end(ctx)
 }
 

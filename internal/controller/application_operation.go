@@ -93,6 +93,9 @@ func (a *applicationRun) settle(ctx context.Context, t *target, op argo.Operatio
 		a.within(time.Millisecond)
 	case a.status.Sync.Status == argo.SyncSynced:
 		a.settled(t)
+		if len(lostOf(a.stages.Watcher.State(a.delivery.owner))) > 0 {
+			a.within(time.Millisecond) // it is not as it was sent
+		}
 	}
 	return a.end(ctx)
 }

@@ -252,6 +252,17 @@ func (e *Engine) tellPeace(obj *unstructured.Unstructured, over []core.ObjectRef
 	}
 }
 
+// lostOf are the objects that are not as they were applied.
+func lostOf(states []drift.ObjectState) []drift.ObjectState {
+	var lost []drift.ObjectState
+	for _, s := range states {
+		if s.Drift != drift.None && s.TakenBy == nil {
+			lost = append(lost, s)
+		}
+	}
+	return lost
+}
+
 // lookIn has the fights looked at after d, if that is not 0; what was to be
 // looked at earlier stays.
 func (m *memory) lookIn(d time.Duration) {

@@ -67,13 +67,7 @@ func (k *kustomizationRun) setInventory(refs []core.ObjectRef) {
 // observe heals what the watch has seen to have drifted. Flux does so once an
 // interval; we do when it happens.
 func (k *kustomizationRun) observe(ctx context.Context) (reconcile.Result, error) {
-	var lost []drift.ObjectState
-	for _, s := range k.stages.Watcher.State(k.delivery.owner) {
-		if s.Drift != drift.None && s.TakenBy == nil {
-			lost = append(lost, s)
-		}
-	}
-	due, next := k.fights.due(lost, k.now)
+	due, next := k.fights.due(lostOf(k.stages.Watcher.State(k.delivery.owner)), k.now)
 	k.lookIn(next)
 	if len(due) == 0 {
 		return k.judge(ctx)
@@ -93,6 +87,9 @@ func (k *kustomizationRun) healObjects(ctx context.Context, lost []drift.ObjectS
 	}
 	k.tellFights(k.object, &k.fights, k.fights.healed(lost, outcome.Results, k.now))
 	k.lookIn(k.setFighting(&k.status.Conditions))
+	// What an admission has answered otherwise again is not news to the watch.
+	_, next := k.fights.due(lostOf(k.stages.Watcher.State(k.delivery.owner)), k.now)
+	k.lookIn(next)
 	var waiting *deploy.WaitingError
 	if errors.As(err, &waiting) { // something has to be made anew
 		k.deployed = ""
