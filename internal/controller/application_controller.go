@@ -178,6 +178,9 @@ func (a *applicationRun) model(ctx context.Context, specErr error) error {
 	if err != nil {
 		return err
 	}
+	if err := a.actAs(ctx); err != nil {
+		return err
+	}
 	return a.unlock(ctx, d)
 }
 

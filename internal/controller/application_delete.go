@@ -61,7 +61,7 @@ func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error)
 	if a.parting == nil {
 		a.parting = a.part()
 	}
-	outcome, err := a.stages.Deployer.Delete(ctx, a.deletion(hooks))
+	outcome, err := a.deleteAs(ctx, hooks)
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
@@ -143,6 +143,7 @@ func (a *applicationRun) deletion(hooks []*unstructured.Unstructured) deploy.Del
 		Wait:    true,
 		Log:     a.parting.log,
 	}
+	d.Options.As = a.delivery.options.As
 	d.Options.Confirmed = approved(a.app, a.app.DeletionTimestamp.Time)
 	for _, f := range a.app.Finalizers {
 		if how := propagation[f]; how != "" {

@@ -45,6 +45,7 @@ func (a *applicationRun) hookLog(state *argo.OperationState) *deploy.HookLog {
 		revisions = []string{state.SyncResult.Revision}
 	}
 	log := &deploy.HookLog{
+		As:        a.delivery.options.As,
 		Operation: fmt.Sprintf("%d-%.7s", started.Unix(), digest(revisions)),
 		Started:   started,
 		Done:      map[deploy.HookRun]error{},

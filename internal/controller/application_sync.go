@@ -123,7 +123,7 @@ func (a *applicationRun) compare(ctx context.Context, t *target) (reconcile.Resu
 
 // settled notes that the cluster has t.
 func (a *applicationRun) settled(t *target) {
-	a.deployed = t.digest
+	a.deployed, a.actedAs = t.digest, a.delivery.options.As
 	a.heal.synced(a.now)
 }
 
@@ -173,7 +173,7 @@ func (a *applicationRun) noteFailure() {
 func (a *applicationRun) plan(t *target, o deploy.Options) deploy.Plan {
 	return deploy.Plan{
 		Owner: a.delivery.owner, Objects: t.objects.list(), Inventory: inventoryOf(a.status.Resources), Options: o,
-		Known: a.stages.Watcher.Known(a.delivery.owner), Revision: t.revision(),
+		Known: a.known(), Revision: t.revision(),
 	}
 }
 

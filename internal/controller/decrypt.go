@@ -85,13 +85,20 @@ func (e *Engine) unlock(ctx context.Context, d *delivery) error {
 	return nil
 }
 
-// work identifies what is asked for and the keys: other keys are other work.
-// Who sees a digest over it cannot try values on that.
+// work identifies what is asked for, as whom, and the keys: other keys are
+// other work. Who sees a digest over it cannot try values on that.
 func (d *delivery) work() string {
-	if d.decryption.keys == nil {
+	parts := []string{d.params}
+	if d.options.As != "" {
+		parts = append(parts, d.options.As)
+	}
+	if d.decryption.keys != nil {
+		parts = append(parts, opener{d.decryption.keys}.Identity())
+	}
+	if len(parts) == 1 {
 		return d.params
 	}
-	return digest([]string{d.params, opener{d.decryption.keys}.Identity()})
+	return digest(parts)
 }
 
 // projectDecryption finds the Secret that an Application's project names.

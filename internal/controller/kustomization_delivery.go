@@ -22,7 +22,6 @@ import (
 // unsupportedKustomization are the fields of a Kustomization that we know and
 // do not do.
 var unsupportedKustomization = map[string]string{
-	"spec.serviceAccountName":    "impersonation is not supported yet",
 	"spec.buildMetadata":         "build metadata is not supported",
 	"spec.ignore":                "ignore rules are not supported yet",
 	"spec.dependsOn.*.readyExpr": "ready expressions are not supported yet",
@@ -102,6 +101,7 @@ func kustomizationDelivery(k *kustomizationObject) (*delivery, error) {
 
 func kustomizationOptions(k *kustomizationObject) deploy.Options {
 	o := deploy.Options{
+		As:    kustomizationUser(k),
 		Prune: k.Spec.Prune,
 		Force: k.Spec.Force,
 		// An empty directory prunes everything in Flux.

@@ -67,6 +67,11 @@ func (k *kustomizationRun) finalize(ctx context.Context) (reconcile.Result, erro
 	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination ||
 		policy == kustomizev1.DeletionPolicyMirrorPrune && k.k.Spec.Prune
 	owner := k.kustoms.owner(k.key)
+	if remove && !k.k.Spec.Suspend && k.accountGone(ctx) {
+		// As in Flux: nobody is there who could delete it.
+		k.event(k.object, "Warning", "PruneSkipped", "what was applied stays, because its ServiceAccount is gone: "+kustomizationUser(k.k))
+		remove = false
+	}
 	if remove && !k.k.Spec.Suspend {
 		if k.parting != nil && k.why == drifted && !k.come(owner, k.parting) {
 			return reconcile.Result{RequeueAfter: lookAgain}, nil
@@ -76,7 +81,7 @@ func (k *kustomizationRun) finalize(ctx context.Context) (reconcile.Result, erro
 		}
 		outcome, err := k.stages.Deployer.Delete(ctx, deploy.Deletion{
 			Owner: owner, Inventory: k.parting.inventory, Propagation: "background",
-			Wait: policy == kustomizev1.DeletionPolicyWaitForTermination,
+			Wait: policy == kustomizev1.DeletionPolicyWaitForTermination, Options: deploy.Options{As: kustomizationUser(k.k)},
 		})
 		if ctx.Err() != nil {
 			return reconcile.Result{}, ctx.Err()

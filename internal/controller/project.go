@@ -23,12 +23,16 @@ type ProjectError struct{ Project, Problem string }
 
 func (e *ProjectError) Error() string { return fmt.Sprintf("project %q %s", e.Project, e.Problem) }
 
+// noProjectError is a ProjectError of a project that is not there.
+type noProjectError struct{ *ProjectError }
+
+func (e *noProjectError) Unwrap() error { return e.ProjectError }
+
 // unsupportedProject are limits that we do not hold yet. An Application of a
 // project that has one is refused: to deliver as if there were none would be
 // worse.
 var unsupportedProject = map[string]string{
 	"spec.signatureKeys":                   "signature keys are not supported yet",
-	"spec.destinationServiceAccounts":      "impersonation is not supported yet",
 	"spec.permitOnlyProjectScopedClusters": "project-scoped clusters are not supported",
 }
 
@@ -51,7 +55,7 @@ func (e *Engine) project(ctx context.Context, app *argo.Application) (*argo.AppP
 		u, err = e.createDefaultProject(ctx, key)
 	}
 	if apierrors.IsNotFound(err) {
-		return nil, &ProjectError{key.Name, "is not there in namespace " + key.Namespace}
+		return nil, &noProjectError{&ProjectError{key.Name, "is not there in namespace " + key.Namespace}}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get project %s: %w", key, err)

@@ -114,6 +114,9 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 		v.sources = []argo.ApplicationSource{*app.Spec.Source}
 	}
 	run.delivery = d
+	if err := run.actAs(ctx); err != nil {
+		return nil, err
+	}
 	v.manual = run.automation() == nil
 	v.permitted = func(t *target) error { return run.permitted(ctx, t) }
 	for _, h := range app.Status.History {

@@ -22,7 +22,14 @@ func (c *Cluster) Apply(ctx context.Context, p Plan) (*Outcome, error) {
 	for _, ref := range p.Inventory {
 		r.keep(ref)
 	}
-	err := r.apply(ctx)
+	actor, err := c.as(p.Options.As)
+	if err == nil {
+		r.Cluster = actor
+		err = actor.mayRead(ctx, p)
+	}
+	if err == nil {
+		err = r.apply(ctx)
+	}
 	return r.outcome(), err
 }
 

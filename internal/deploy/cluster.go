@@ -13,8 +13,11 @@ import (
 
 // Cluster is the Deployer of one cluster. It holds no state of its own.
 type Cluster struct {
-	client      *kube.Client
-	owners      *kube.Client
+	client *kube.Client
+	owners *kube.Client
+	// self is the deployer that acts as ourselves, where this one acts as
+	// somebody else.
+	self        *Cluster
 	tracking    mark.Tracking
 	health      health.Owned
 	concurrency int

@@ -14,6 +14,10 @@ import (
 // dry-run of an apply answers, so that defaults and webhooks make no
 // difference. Its error is a *PlanError where the plan itself is not sound.
 func (c *Cluster) Compare(ctx context.Context, p Plan) (*Comparison, error) {
+	c, err := c.as(p.Options.As)
+	if err != nil {
+		return nil, err
+	}
 	pre, err := c.prepare(p)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func (c *Cluster) Delete(ctx context.Context, d Deletion) (*Outcome, error) {
 	plan := Plan{
 		Owner: d.Owner, Inventory: d.Inventory,
 		Options: Options{
-			Prune: true, Namespace: d.Options.Namespace, PropagationPolicy: d.Propagation,
+			As: d.Options.As, Prune: true, Namespace: d.Options.Namespace, PropagationPolicy: d.Propagation,
 			KeepOnDelete: d.Options.KeepOnDelete, ConfirmDelete: d.Options.ConfirmDelete, Confirmed: d.Options.Confirmed,
 		},
 		Hooks: d.Log,
@@ -28,7 +28,11 @@ func (c *Cluster) Delete(ctx context.Context, d Deletion) (*Outcome, error) {
 	for _, ref := range d.Inventory {
 		r.keep(ref)
 	}
-	err := r.delete(ctx, d)
+	actor, err := c.as(d.Options.As)
+	if err == nil {
+		r.Cluster = actor
+		err = r.delete(ctx, d)
+	}
 	out := r.outcome()
 	out.Health = core.Missing
 	return out, err

@@ -54,6 +54,10 @@ type Plan struct {
 	// Only restricts the plan to these objects (a selective sync, a heal);
 	// empty is all. Nothing is pruned that is not named.
 	Only []core.ObjectRef
+	// Reads are objects that Options.As must be permitted to read: those whose
+	// health is told to whoever sees the owner. Where one may not be read
+	// nothing is applied.
+	Reads []core.ObjectRef
 	// Known, if set, is asked before the cluster is: an object that is known to
 	// be just as it was applied, from the same manifest, costs no API call, and
 	// its result is Unchanged with no Live. drift.Watcher.Known makes one.
@@ -76,6 +80,9 @@ type Plan struct {
 // Options are a delivery's, and can be overridden by an object's annotations.
 // The zero value applies all objects, prunes nothing and waits for nothing.
 type Options struct {
+	// As is the Kubernetes user as whom the cluster is asked for all that a
+	// delivery does: kube.ServiceAccount makes one. Empty is ourselves.
+	As string
 	// Namespace is for namespaced objects that name none.
 	Namespace string
 	// ForceNamespace overrides the namespace of every namespaced object.
@@ -220,7 +227,7 @@ type Deletion struct {
 	// Log is how a deletion that is tried again knows which hooks have run.
 	Log *HookLog
 	// Options are the delivery's, of which those of a deletion are heeded:
-	// Namespace (for hooks that name none), KeepOnDelete, ConfirmDelete and
+	// As, Namespace (for hooks that name none), KeepOnDelete, ConfirmDelete and
 	// Confirmed. Where a confirmation is missing nothing is deleted, no hook is
 	// run, and the error is an *UnconfirmedError.
 	Options Options

@@ -23,6 +23,8 @@ type HookLog struct {
 	// Operation identifies the operation, each attempt anew. It is the value of
 	// an annotation.
 	Operation string
+	// As is whom Stop acts as: Options.As of the operation.
+	As string
 	// Started is when it began, for the names of generated hooks.
 	Started time.Time
 	// Done are the hooks that have run; the error is nil for those that have

@@ -54,7 +54,7 @@ func (c *Cluster) extras(ctx context.Context, pre *prepared) []*extra {
 // examineExtra decides what becomes of an extra. What is gone, or has become
 // somebody else's, is forgotten.
 func (c *Cluster) examineExtra(ctx context.Context, p Plan, x *extra) error {
-	live, err := c.get(ctx, x.ref)
+	live, err := c.ourselves().get(ctx, x.ref)
 	if err != nil && !kube.IsMissingKind(err) {
 		return err
 	}

@@ -141,6 +141,10 @@ func (r *run) failHooks(ctx context.Context, items []*item) []Awaited {
 
 // Stop implements Deployer.
 func (c *Cluster) Stop(ctx context.Context, owner core.Owner, log *HookLog) error {
+	c, err := c.as(log.As)
+	if err != nil {
+		return err
+	}
 	var failed []*ObjectError
 	for run := range log.Begun {
 		live, err := c.get(ctx, run.Ref)

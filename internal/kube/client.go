@@ -23,6 +23,9 @@ type Client struct {
 	metadata metadata.Interface
 	mapper   meta.RESTMapper
 	found    *Discovery
+	config   *rest.Config
+	// others are the clients that act as somebody else.
+	others *impersonators
 }
 
 // New returns a client for the cluster of cfg, which is not changed. Requests
@@ -53,7 +56,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the discovery of kinds: %w", err)
 	}
-	return &Client{dynamic: dyn, metadata: md, mapper: mapper, found: NewDiscovery(found)}, nil
+	return &Client{dynamic: dyn, metadata: md, mapper: mapper, found: NewDiscovery(found), config: cfg, others: &impersonators{}}, nil
 }
 
 // Capabilities are what the cluster can do, at most a minute old.
