@@ -41,6 +41,9 @@ type Options struct {
 	UnsafeNoFsync bool
 	// ReadyFile, where set, gets the same line as standard output.
 	ReadyFile string
+	// ServingFile, where set, gets that line as soon as the administrator can
+	// work with the API server, which is before anybody else can.
+	ServingFile string
 	// Verbosity is klog's; below 0 only errors are logged.
 	Verbosity int
 	// DieWithParent stops the control plane when its parent process ends.
@@ -74,6 +77,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&o.KwokTaint, "kwok-taint", "taint simulated nodes against ordinary pods: always, never, or auto (while there is a real node)")
 	fs.BoolVar(&o.UnsafeNoFsync, "unsafe-no-fsync", o.UnsafeNoFsync, "let etcd forget on a power cut; for tests")
 	fs.StringVar(&o.ReadyFile, "ready-file", o.ReadyFile, "write the line about readiness to this file, too")
+	fs.StringVar(&o.ServingFile, "serving-file", o.ServingFile, "write that line to this file as soon as the administrator can work, before all is ready")
 	fs.IntVar(&o.Verbosity, "v", o.Verbosity, "verbosity of the log as in Kubernetes; -1: errors only")
 	fs.BoolVar(&o.DieWithParent, "die-with-parent", o.DieWithParent, "stop when the parent process ends")
 }
@@ -88,9 +92,12 @@ func (o *Options) complete() error {
 	if o.Data, err = filepath.Abs(o.Data); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
-	if o.ReadyFile != "" {
-		if o.ReadyFile, err = filepath.Abs(o.ReadyFile); err != nil {
-			return fmt.Errorf("--ready-file: %w", err)
+	for name, file := range map[string]*string{"--ready-file": &o.ReadyFile, "--serving-file": &o.ServingFile} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	if _, err := netip.ParseAddr(o.Address); err != nil {

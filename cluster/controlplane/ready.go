@@ -33,6 +33,31 @@ type Ready struct {
 }
 
 func (p *plane) report() error {
+	if err := p.writeReady(p.options.ReadyFile); err != nil {
+		return err
+	}
+	line, err := p.readyLine()
+	if err != nil {
+		return err
+	}
+	// Whoever started this may have closed the pipe; that is their affair.
+	_, _ = os.Stdout.Write(line)
+	return nil
+}
+
+// writeReady writes the line to a file, where one is wanted.
+func (p *plane) writeReady(file string) error {
+	if file == "" {
+		return nil
+	}
+	line, err := p.readyLine()
+	if err != nil {
+		return err
+	}
+	return pki.WriteFile(file, line, 0o600)
+}
+
+func (p *plane) readyLine() ([]byte, error) {
 	line, err := json.Marshal(Ready{
 		PID:           os.Getpid(),
 		Version:       version.Get().GitVersion,
@@ -43,26 +68,40 @@ func (p *plane) report() error {
 		ElapsedMillis: time.Since(p.started).Milliseconds(),
 	})
 	if err != nil {
-		return fmt.Errorf("encoding the line about readiness: %w", err)
+		return nil, fmt.Errorf("encoding the line about readiness: %w", err)
 	}
-	line = append(line, '\n')
-	if p.options.ReadyFile != "" {
-		if err := pki.WriteFile(p.options.ReadyFile, line, 0o600); err != nil {
-			return err
-		}
-	}
-	// Whoever started this may have closed the pipe; that is their affair.
-	_, _ = os.Stdout.Write(line)
-	return nil
+	return append(line, '\n'), nil
+}
+
+// bootstrapHooks are what the API server does for others than the
+// administrator before it says that it is ready: roles, priorities and fair
+// queues, each of them some hundred writes. The administrator's group is
+// exempt from all three.
+var bootstrapHooks = []string{
+	"rbac/bootstrap-roles", "scheduling/bootstrap-system-priority-classes",
+	"priority-and-fairness-config-producer",
+}
+
+// waitServing returns when the administrator can work with the API server.
+func waitServing(ctx context.Context, client kubernetes.Interface, server *part) error {
+	return waitHealthy(ctx, client, server, bootstrapHooks...)
 }
 
 // waitReady returns when the API server says that it is ready.
 func waitReady(ctx context.Context, client kubernetes.Interface, server *part) error {
+	return waitHealthy(ctx, client, server)
+}
+
+func waitHealthy(ctx context.Context, client kubernetes.Interface, server *part, withoutHooks ...string) error {
 	return poll(ctx, func() (bool, error) {
 		if err, ended := server.ended(); ended {
 			return false, err
 		}
-		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+		request := client.Discovery().RESTClient().Get().AbsPath("/readyz")
+		for _, hook := range withoutHooks {
+			request.Param("exclude", "poststarthook/"+hook)
+		}
+		_, err := request.DoRaw(ctx)
 		return err == nil, nil
 	})
 }

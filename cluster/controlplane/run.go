@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -32,7 +33,7 @@ const (
 	// A start makes much garbage in little time, a quarter of whose cost is
 	// collecting it; what runs is to be small. The start is over when whoever
 	// started us has also installed its kinds, so some time after ready.
-	gcPercentStarting = 300
+	gcPercentStarting = 200
 	gcPercentRunning  = 50
 	startIsOver       = 15 * time.Second
 )
@@ -107,10 +108,13 @@ func (p *plane) start(ctx context.Context) error {
 	if p.credentials, err = openCredentials(p.options, serviceIP, time.Now()); err != nil {
 		return err
 	}
-	if p.etcd, err = startEtcd(ctx, filepath.Join(p.options.Data, "etcd"), p.options.UnsafeNoFsync); err != nil {
+	if err := p.startServers(ctx); err != nil {
 		return err
 	}
-	if err := p.startAPIServer(ctx); err != nil {
+	if err := waitServing(ctx, p.client, p.apiServer); err != nil {
+		return err
+	}
+	if err := p.writeReady(p.options.ServingFile); err != nil {
 		return err
 	}
 	if err := waitReady(ctx, p.client, p.apiServer); err != nil {
@@ -128,6 +132,19 @@ func (p *plane) start(ctx context.Context) error {
 		debug.FreeOSMemory()
 	})
 	return nil
+}
+
+// startServers starts etcd and the API server beside each other: the latter
+// works for half a second before it asks etcd for anything, and waits where it
+// has to.
+func (p *plane) startServers(ctx context.Context) error {
+	var group errgroup.Group
+	group.Go(func() (err error) {
+		p.etcd, err = startEtcd(ctx, filepath.Join(p.options.Data, "etcd"), p.options.UnsafeNoFsync)
+		return err
+	})
+	group.Go(func() error { return p.startAPIServer(ctx) })
+	return group.Wait()
 }
 
 func (p *plane) startAPIServer(ctx context.Context) error {

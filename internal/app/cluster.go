@@ -21,6 +21,10 @@ type cluster struct {
 	config   *rest.Config
 	embedded bool
 	stopped  func()
+	// usable waits until others than the administrator, controllers and nodes
+	// included, are there, too: what is installed need not wait for them. It
+	// is called once.
+	usable func(context.Context) error
 	// plan has no real node where the cluster is not embedded.
 	plan nodePlan
 }
@@ -54,8 +58,8 @@ func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, ready := s.inst.path("cluster"), s.inst.path("run", "cluster-ready")
-	if err := os.RemoveAll(ready); err != nil {
+	dir, serving, ready := s.inst.path("cluster"), s.inst.path("run", "cluster-serving"), s.inst.path("run", "cluster-ready")
+	if err := errors.Join(os.RemoveAll(serving), os.RemoveAll(ready)); err != nil {
 		return nil, err
 	}
 	failed := make(chan error, 1)
@@ -63,7 +67,7 @@ func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
 		name: "control plane",
 		args: []string{program, "control-plane", "--data", dir,
 			"--address", "127.0.0.1", "--port", strconv.Itoa(s.inst.Config.ClusterPort),
-			"--ready-file", ready, "--die-with-parent",
+			"--serving-file", serving, "--ready-file", ready, "--die-with-parent",
 			"--cluster-cidr", plan.ClusterCIDR, "--service-cidr", plan.ServiceCIDR},
 		logPath:     s.inst.logName("cluster.log"),
 		stopTimeout: 20 * time.Second,
@@ -75,9 +79,16 @@ func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
 	}
 	cl := &cluster{embedded: true, plan: plan}
 	cl.stopped = runInBackground(base, c.Run)
-	if err := waitFile(ctx, ready, failed); err != nil {
+	arrived := func(ctx context.Context, file string) error {
+		if err := waitFile(ctx, file, failed); err != nil {
+			return &StartError{fmt.Sprintf("the embedded Kubernetes did not start: %v\n%s", err, tail(c.logPath, 2000)), "its log is " + c.logPath}
+		}
+		return nil
+	}
+	cl.usable = func(ctx context.Context) error { return arrived(ctx, ready) }
+	if err := arrived(ctx, serving); err != nil {
 		cl.stop()
-		return nil, &StartError{fmt.Sprintf("the embedded Kubernetes did not start: %v\n%s", err, tail(c.logPath, 2000)), "its log is " + c.logPath}
+		return nil, err
 	}
 	cl.config, err = clientcmd.BuildConfigFromFlags("", s.inst.path("cluster", "admin.kubeconfig"))
 	if err != nil {
@@ -102,7 +113,7 @@ func (s *Server) externalCluster(ctx context.Context, path string) (*cluster, er
 	if _, err := client.Discovery().RESTClient().Get().AbsPath("/version").DoRaw(ctx); err != nil {
 		return nil, fmt.Errorf("the cluster of %s does not answer: %w", path, err)
 	}
-	return &cluster{config: cfg}, nil
+	return &cluster{config: cfg, usable: func(context.Context) error { return nil }}, nil
 }
 
 // runInBackground runs f until the returned function is called, which returns

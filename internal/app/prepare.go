@@ -110,6 +110,7 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 	}
 	st.client = client
 	group, installing := errgroup.WithContext(ctx)
+	group.Go(func() error { return st.cluster.usable(installing) })
 	group.Go(func() error { return installKinds(installing, st.config) })
 	group.Go(func() error {
 		if err := identity.EnsureRoles(installing, client); err != nil {
