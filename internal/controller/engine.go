@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
 )
 
@@ -66,6 +67,7 @@ type Engine struct {
 	// kubeconfigs are those that Flux' kinds name; nil without a fleet.
 	kubeconfigs *kubeconfigs
 	others      *others
+	readiness   *health.Readiness
 	stats       *stats
 
 	apps    *applications

@@ -23,7 +23,6 @@ import (
 // unsupportedHelmRelease are the fields that we know and do not do.
 var unsupportedHelmRelease = map[string]string{
 	"spec.healthCheckExprs":      "health check expressions are not supported yet",
-	"spec.dependsOn.*.readyExpr": "ready expressions are not supported yet",
 	"spec.chart.spec.verify":     "signature verification is not supported yet",
 }
 
@@ -189,6 +188,8 @@ func (r *helmReleases) Reconcile(ctx context.Context, req reconcile.Request) (re
 		return reconcile.Result{}, err
 	}
 	run := &helmReleaseRun{fluxObject: *object, releases: r}
+	before := run.object.GetResourceVersion()
+	defer func() { r.depends.tellAnyChange(r.wake, helmReleaseDep(run.key), run.fluxObject, before) }()
 	hr, specErr := readHelmRelease(run.object)
 	run.hr, run.before = hr, hr.Status.DeepCopy()
 	run.asked = hr.Annotations[flux.AnnotationReconcile]
@@ -228,6 +229,9 @@ func readHelmRelease(u *unstructured.Unstructured) (*helmv2.HelmRelease, error) 
 }
 
 func (h *helmReleaseRun) reconcile(ctx context.Context, specErr error) (reconcile.Result, error) {
+	if specErr == nil {
+		specErr = h.checkReadyExprs()
+	}
 	if specErr != nil {
 		return h.stall(ctx, "InvalidSpec", "InvalidSpec", specErr)
 	}
@@ -301,11 +305,24 @@ func (h *helmReleaseRun) noteDependencies() {
 	deps := []string{h.chartDep()}
 	for _, d := range h.hr.Spec.DependsOn {
 		deps = append(deps, helmReleaseDep(dependencyKey(h.key, d)))
+		if d.ReadyExpr != "" {
+			deps = append(deps, anyChange(helmReleaseDep(dependencyKey(h.key, d))))
+		}
 	}
 	for _, from := range h.hr.Spec.ValuesFrom {
 		deps = append(deps, valuesDep(from.Kind, types.NamespacedName{Namespace: h.key.Namespace, Name: from.Name}))
 	}
 	h.releases.depends.set(h.key, deps...)
+}
+
+// checkReadyExprs refuses expressions that cannot be evaluated. The error is a
+// *SpecError.
+func (h *helmReleaseRun) checkReadyExprs() error {
+	refused := &SpecError{}
+	for i, d := range h.hr.Spec.DependsOn {
+		h.checkReadyExpr(indexed("spec.dependsOn", i)+".readyExpr", d.ReadyExpr, refused)
+	}
+	return refused.orNil()
 }
 
 // dependenciesReady is an error while another HelmRelease has to come first.
@@ -318,6 +335,12 @@ func (h *helmReleaseRun) dependenciesReady(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+		if d.ReadyExpr != "" {
+			if err := h.readyBy(d.ReadyExpr, h.object, u); err != nil {
+				return err
+			}
+			continue
 		}
 		other, _ := readHelmRelease(u)
 		ready := apimeta.FindStatusCondition(other.Status.Conditions, meta.ReadyCondition)

@@ -94,6 +94,8 @@ func (r *kustomizations) Reconcile(ctx context.Context, req reconcile.Request) (
 	}
 	m := r.memories.of(req.NamespacedName)
 	run := &kustomizationRun{kustoms: r, fluxObject: fluxObject{Engine: r.Engine, memory: m, key: req.NamespacedName, why: why, object: m.newest(u), now: time.Now()}}
+	before := run.object.GetResourceVersion()
+	defer func() { r.depends.tellAnyChange(r.wake, kustomDep(run.key), run.fluxObject, before) }()
 	k, err := readKustomization(run.object)
 	run.k, run.status = k, k.Status.DeepCopy()
 	run.asked = k.Annotations[flux.AnnotationReconcile]
@@ -130,6 +132,9 @@ func (r *kustomizations) forget(key types.NamespacedName) {
 func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconcile.Result, error) {
 	if specErr == nil {
 		k.delivery, specErr = kustomizationDelivery(k.k)
+	}
+	if specErr == nil {
+		specErr = k.checkReadyExprs()
 	}
 	if specErr == nil {
 		specErr = k.setHealthRules()
@@ -276,13 +281,17 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	case !k.stirred():
 		return k.stay(), nil
 	}
+	options, err := k.optionsFor(t)
+	if err != nil {
+		return k.fail(ctx, "InvalidSpec", err)
+	}
 	if err := k.announce(ctx, t, resumed); err != nil {
 		return reconcile.Result{}, err
 	}
 	began := time.Now()
 	outcome, err := k.stages.Deployer.Apply(ctx, deploy.Plan{
-		Owner: k.delivery.owner, Objects: t.objects.list(), Inventory: k.inventory(), Options: k.delivery.options,
-		Known: k.stages.Watcher.Known(k.delivery.owner), Revision: t.revision(), Resumed: resumed,
+		Owner: k.delivery.owner, Objects: t.objects.list(), Inventory: k.inventory(), Options: options,
+		Known: k.known(), Revision: t.revision(), Resumed: resumed, Reads: k.reads(),
 		Superseded: k.superseded(t),
 	})
 	switch {

@@ -19,14 +19,6 @@ import (
 	"github.com/fairway-cd/fairway/internal/render"
 )
 
-// unsupportedKustomization are the fields of a Kustomization that we know and
-// do not do.
-var unsupportedKustomization = map[string]string{
-	"spec.buildMetadata":         "build metadata is not supported",
-	"spec.ignore":                "ignore rules are not supported yet",
-	"spec.dependsOn.*.readyExpr": "ready expressions are not supported yet",
-}
-
 // kustomizationObject is a Kustomization with the fields of older versions.
 type kustomizationObject struct {
 	kustomizev1.Kustomization
@@ -41,7 +33,6 @@ func readKustomization(u *unstructured.Unstructured) (*kustomizationObject, erro
 		return k, err
 	}
 	k.Spec = k.spec.KustomizationSpec
-	refuseUnsupported(u.Object, unsupportedKustomization, refused)
 	refuseConfigMap(k.Spec.KubeConfig, refused)
 	return k, refused.orNil()
 }
@@ -168,6 +159,12 @@ func fluxKustomizeOptions(k *kustomizationObject, refused *SpecError) render.Kus
 		Namespace:               k.Spec.TargetNamespace,
 		Components:              k.Spec.Components,
 		IgnoreMissingComponents: k.Spec.IgnoreMissingComponents,
+	}
+	for i, what := range k.Spec.BuildMetadata {
+		if what != kustomizev1.BuildMetadataOriginAnnotations && what != kustomizev1.BuildMetadataTransformerAnnotations {
+			refused.add(indexed("spec.buildMetadata", i), "%q is neither originAnnotations nor transformerAnnotations", what)
+		}
+		o.BuildMetadata = append(o.BuildMetadata, string(what))
 	}
 	if m := k.Spec.CommonMetadata; m != nil {
 		o.MetadataLabels, o.MetadataAnnotations = m.Labels, m.Annotations

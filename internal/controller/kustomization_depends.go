@@ -20,8 +20,21 @@ func (k *kustomizationRun) noteDependencies() {
 	deps := append([]string{k.k.sourceDep()}, k.k.referenced()...)
 	for _, d := range k.k.Spec.DependsOn {
 		deps = append(deps, kustomDep(dependencyKey(k.key, d)))
+		if d.ReadyExpr != "" {
+			deps = append(deps, anyChange(kustomDep(dependencyKey(k.key, d))))
+		}
 	}
 	k.kustoms.depends.set(k.key, deps...)
+}
+
+// checkReadyExprs refuses expressions that cannot be evaluated. The error is a
+// *SpecError.
+func (k *kustomizationRun) checkReadyExprs() error {
+	refused := &SpecError{}
+	for i, d := range k.k.Spec.DependsOn {
+		k.checkReadyExpr(indexed("spec.dependsOn", i)+".readyExpr", d.ReadyExpr, refused)
+	}
+	return refused.orNil()
 }
 
 func dependencyKey(of types.NamespacedName, d kustomizev1.DependencyReference) types.NamespacedName {
@@ -46,7 +59,14 @@ func (k *kustomizationRun) dependenciesReady(ctx context.Context) error {
 			return fmt.Errorf("get dependency %s: %w", key, err)
 		}
 		// Our own last write is newer than the cache may be.
-		other, _ := readKustomization(k.kustoms.memories.peek(key, u))
+		u = k.kustoms.memories.peek(key, u)
+		if d.ReadyExpr != "" {
+			if err := k.readyBy(d.ReadyExpr, k.object, u); err != nil {
+				return err
+			}
+			continue
+		}
+		other, _ := readKustomization(u)
 		ready := apimeta.FindStatusCondition(other.Status.Conditions, meta.ReadyCondition)
 		if ready == nil || ready.Status != metav1.ConditionTrue || other.Status.ObservedGeneration != other.Generation {
 			return &notReadyError{key, "is not ready"}

@@ -77,7 +77,11 @@ func (k *kustomizationRun) observe(ctx context.Context) (reconcile.Result, error
 
 // healObjects applies only what has drifted, from what is already rendered.
 func (k *kustomizationRun) healObjects(ctx context.Context, lost []drift.ObjectState) (reconcile.Result, error) {
-	plan := deploy.Plan{Owner: k.delivery.owner, Objects: k.target.objects.list(), Inventory: k.inventory(), Options: k.delivery.options}
+	options, err := k.optionsFor(k.target)
+	if err != nil {
+		return k.fail(ctx, "InvalidSpec", err)
+	}
+	plan := deploy.Plan{Owner: k.delivery.owner, Objects: k.target.objects.list(), Inventory: k.inventory(), Options: options}
 	for _, s := range lost {
 		plan.Only = append(plan.Only, s.Ref)
 	}

@@ -29,6 +29,7 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
 )
 
@@ -48,6 +49,10 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	readiness, err := health.NewReadiness()
+	if err != nil {
+		return nil, err
+	}
 	// Objects are read from the cache without their kinds being known to the
 	// scheme, so that unknown fields stay.
 	cached, err := client.New(mgr.GetConfig(), client.Options{
@@ -63,8 +68,10 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 		events: mgr.GetEventRecorder("fairway"),
 		stages: stages,
 		opts:   opts,
-		caps:   kube.NewDiscovery(clientset.Discovery()),
-		stats:  stats,
+
+		readiness: readiness,
+		caps:      kube.NewDiscovery(clientset.Discovery()),
+		stats:     stats,
 	}
 	e.private = newDiscreet(stages.Deployer)
 	e.stages.Deployer = e.private
@@ -195,6 +202,7 @@ func userChanged(old, now client.Object) bool {
 		return true
 	}
 	return !apiequality.Semantic.DeepEqual(a.Object["spec"], b.Object["spec"]) ||
+		!apiequality.Semantic.DeepEqual(a.GetLabels(), b.GetLabels()) ||
 		!apiequality.Semantic.DeepEqual(a.Object["operation"], b.Object["operation"]) ||
 		!apiequality.Semantic.DeepEqual(a.GetAnnotations(), b.GetAnnotations()) ||
 		operationPhase(a) != operationPhase(b) && operationPhase(b) == argo.OperationTerminating ||

@@ -167,7 +167,7 @@ func comparable(obj *unstructured.Unstructured) map[string]any {
 func ignored(rules []Ignore, obj *unstructured.Unstructured) ([]string, error) {
 	var paths []string
 	for _, rule := range rules {
-		yes, err := selects(rule.Target, obj)
+		yes, err := Selects(rule.Target, obj)
 		if err != nil {
 			return nil, err
 		}
@@ -178,8 +178,8 @@ func ignored(rules []Ignore, obj *unstructured.Unstructured) ([]string, error) {
 	return paths, nil
 }
 
-// selects is kustomize's rule for patches' targets.
-func selects(target *types.Selector, obj *unstructured.Unstructured) (bool, error) {
+// Selects is kustomize's rule for patches' targets; nil selects everything.
+func Selects(target *types.Selector, obj *unstructured.Unstructured) (bool, error) {
 	if target == nil {
 		return true, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"sort"
 
 	"sigs.k8s.io/kustomize/api/konfig"
@@ -60,7 +61,7 @@ func (f *kustomizeFS) overlay() error {
 // edits says whether o changes a kustomization.
 func (o KustomizeOptions) edits() bool {
 	return o.NamePrefix != "" || o.NameSuffix != "" || o.Namespace != "" ||
-		len(o.CommonLabels)+len(o.CommonAnnotations)+len(o.Images)+len(o.Replicas)+len(o.Patches)+len(o.Components) > 0
+		len(o.CommonLabels)+len(o.CommonAnnotations)+len(o.Images)+len(o.Replicas)+len(o.Patches)+len(o.Components)+len(o.BuildMetadata) > 0
 }
 
 func (j *job) edit(k *types.Kustomization) error {
@@ -82,6 +83,11 @@ func (j *job) edit(k *types.Kustomization) error {
 	}
 	for _, p := range o.Patches {
 		k.Patches = append(k.Patches, types.Patch{Patch: p.Patch, Target: p.Target.selector(), Options: patchOptions(p.Options)})
+	}
+	for _, what := range o.BuildMetadata {
+		if !slices.Contains(k.BuildMetadata, what) {
+			k.BuildMetadata = append(k.BuildMetadata, what)
+		}
 	}
 	if err := j.editLabels(k); err != nil {
 		return err

@@ -86,6 +86,9 @@ type KustomizeOptions struct {
 	Patches                 []KustomizePatch
 	Components              []string
 	IgnoreMissingComponents bool
+	// BuildMetadata are originAnnotations and transformerAnnotations, in
+	// addition to what the kustomization asks for itself.
+	BuildMetadata []string
 	// CommonMetadata is Flux's: set on every object after the build.
 	MetadataLabels, MetadataAnnotations map[string]string
 }
