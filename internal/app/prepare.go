@@ -32,6 +32,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/identity"
+	"github.com/fairway-cd/fairway/internal/mark"
 	"github.com/fairway-cd/fairway/internal/identity/certs"
 	"github.com/fairway-cd/fairway/internal/registry"
 )
@@ -104,6 +105,8 @@ func (s *Server) install(ctx context.Context, st *stores) error {
 	// second would make seconds of it.
 	st.config = rest.CopyConfig(st.config)
 	st.config.QPS = -1
+	// What names no field manager gets this one, which is not that of applies.
+	st.config.UserAgent = mark.ControllerManager + "/" + Version
 	client, err := kubernetes.NewForConfig(st.config)
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)

@@ -146,7 +146,10 @@ func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 	store.SetBases(server.URL + "/git/")
 	h.store, h.url = store, server.URL+"/git/"
 
-	mgr, err := ctrl.NewManager(rest.CopyConfig(cluster.Config), ctrl.Options{Scheme: testScheme(t), Metrics: metricsserver.Options{BindAddress: "0"}})
+	// The name that the program has; client-go makes a field manager of it.
+	config := rest.CopyConfig(cluster.Config)
+	config.UserAgent = "fairway/test"
+	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: testScheme(t), Metrics: metricsserver.Options{BindAddress: "0"}})
 	if err != nil {
 		t.Fatal(err)
 	}

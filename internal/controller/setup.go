@@ -31,6 +31,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/mark"
 )
 
 // Setup adds the reconcilers of all dialects to mgr, and has it run the drift
@@ -63,7 +64,7 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	e := &Engine{
-		client: cached,
+		client: client.WithFieldOwner(cached, mark.ControllerManager),
 		reader: mgr.GetAPIReader(),
 		events: mgr.GetEventRecorder("fairway"),
 		stages: stages,

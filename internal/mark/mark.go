@@ -23,6 +23,13 @@ import (
 // FieldManager is the name under which we own fields.
 const FieldManager = "fairway"
 
+// ControllerManager is the name under which reconcilers write what is theirs in
+// the objects that they reconcile: status, operations, finalizers. Such an
+// object may itself be delivered, and what its reconciler writes is no change
+// of what was delivered. Without a name of its own it would have the
+// program's, which is FieldManager.
+const ControllerManager = "fairway-controller"
+
 // LabelManaged is on every object that we apply, so that only those need be
 // watched. Its value is "true".
 const LabelManaged = "fairway-cd.io/managed"
