@@ -32,8 +32,8 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/identity"
-	"github.com/fairway-cd/fairway/internal/mark"
 	"github.com/fairway-cd/fairway/internal/identity/certs"
+	"github.com/fairway-cd/fairway/internal/mark"
 	"github.com/fairway-cd/fairway/internal/registry"
 )
 
