@@ -370,7 +370,8 @@ func runAppDelete(ctx context.Context, o *appOptions, name string, cascade bool,
 	} else if !cascade {
 		return withHint(fmt.Errorf("%s is a Kustomization", name), "set its spec.deletionPolicy to Orphan to keep what it deployed")
 	}
-	if err := c.Delete(ctx, obj, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+	// One that was being deleted already is gone with its finalizers.
+	if err := client.IgnoreNotFound(c.Delete(ctx, obj, client.PropagationPolicy(metav1.DeletePropagationBackground))); err != nil {
 		return fmt.Errorf("deleting %s: %w", name, err)
 	}
 	fmt.Fprintf(out, "%s '%s' deleted\n", strings.ToLower(kindOf(obj)), obj.GetName())

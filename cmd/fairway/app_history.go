@@ -84,7 +84,7 @@ func historyOf(obj client.Object) []deployedRow {
 }
 
 func newAppRollbackCommand(o *appOptions) *cobra.Command {
-	var reason, output string
+	var reason, output, to, selector string
 	cmd := &cobra.Command{
 		Use:   "rollback NAME [ID|REVISION]",
 		Short: "Go back to what was deployed before",
@@ -95,11 +95,21 @@ A forward commit in your name restores exactly the files that the application
 read then, in each repository that it reads, and is brought out as any commit
 is. Where you may not push, the repository is not on this server, or it is a
 chart of a registry, the application is pinned to what was good, and what is
-still to be done is said.`,
-		Example: "  fairway app rollback web-app\n  fairway app rollback web-app 3 --reason 'checkout is broken'",
-		Args:    cobra.RangeArgs(1, 2),
+still to be done is said.
+
+Several applications go back together with --to or --selector: NAME… are then
+all names, and what they want of one branch is one commit. All is found out
+before anything is done: where one of them cannot go back, none does.`,
+		Example: `  fairway app rollback web-app
+  fairway app rollback web-app 3 --reason 'checkout is broken'
+  fairway app rollback web-staging web-prod-us web-prod-eu --to 4f2a91c
+  fairway app rollback --selector app=web --to 4f2a91c`,
+		Args: func(_ *cobra.Command, args []string) error { return rollbackArgs(args, to, selector) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			asked := controller.Rollback{Reason: reason}
+			asked := controller.Rollback{Reason: reason, To: to}
+			if selector != "" || to != "" && len(args) > 1 {
+				return runAppRollbacks(cmd.Context(), o, args, selector, asked, output, cmd.OutOrStdout())
+			}
 			if len(args) > 1 {
 				asked.To = args[1]
 			}
@@ -107,6 +117,8 @@ still to be done is said.`,
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the commit's message or the pin")
+	cmd.Flags().StringVar(&to, "to", "", "ID or revision to go back to; with it all arguments are names")
+	cmd.Flags().StringVarP(&selector, "selector", "l", "", "label selector, in place of names")
 	addOutputFlag(cmd, &output)
 	return cmd
 }

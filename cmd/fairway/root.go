@@ -72,7 +72,9 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	g.addServerFlag(apps)
 	sets := newAppSetCommand(g.restConfig, g.api)
 	g.addServerFlag(sets)
-	add("delivery", apps, sets, newSecretsCommand(g))
+	clusters := newClusterCommand(&appOptions{config: g.restConfig, api: g.api})
+	g.addServerFlag(clusters)
+	add("delivery", apps, sets, clusters, newSecretsCommand(g))
 	return root
 }
 

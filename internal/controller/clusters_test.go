@@ -7,12 +7,18 @@ import (
 	"strings"
 	"testing"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
+	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/fleet"
 	"github.com/fairway-cd/fairway/internal/testkit"
 )
@@ -123,7 +129,7 @@ func TestApplicationInAnotherCluster(t *testing.T) {
 	h.push(r, map[string]string{"app/cm.yaml": configMap("settings", "two")})
 	h.waitLive("v1", "ConfigMap", "far", "settings", field("two", "data", "key"))
 	h.waitApp("far-eu", "is away", func(a *argo.Application) bool {
-		return conditionSays(a, argo.ConditionComparisonError, `cluster "eu"`, "is away since") && a.Status.Sync.Status == argo.SyncUnknown && a.Status.Health.Status == "Unknown"
+		return conditionSays(a, argo.ConditionClusterAwayError, `cluster "eu"`, "is away since") && a.Status.Sync.Status == argo.SyncUnknown && a.Status.Health.Status == "Unknown"
 	})
 	known, err := h.engine.clusters.known(t.Context())
 	if err != nil || len(known) != 1 || h.engine.stages.Fleet.Connection(known[0].cluster).Phase != fleet.Away {
@@ -151,4 +157,212 @@ func TestApplicationInAnotherCluster(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// restricted is a credential of the cluster that may do nothing.
+func restricted(t *testing.T, c *testkit.Cluster, name string) *rest.Config {
+	t.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	if _, err := c.Client.CoreV1().ServiceAccounts("default").Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	token, err := c.Client.CoreV1().ServiceAccounts("default").CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := rest.AnonymousClientConfig(c.Config)
+	cfg.BearerToken = token.Status.Token
+	return cfg
+}
+
+func TestCredentialOfAnotherCluster(t *testing.T) {
+	h := newHouse(t)
+	us := otherCluster(t)
+	h.repo("credential", map[string]string{"app/cm.yaml": configMap("settings", "one"), "app/cm2.yaml": configMap("settings2", "two")})
+	nobody := restricted(t, us, "nobody")
+	h.know(secretOf(t, "us", nobody))
+	h.apply(strings.Replace(h.application("credential", "credential", "app", "default", automated), "server: https://kubernetes.default.svc", "server: "+us.Config.Host, 1))
+	app := h.waitApp("credential", "says that it is not permitted", func(a *argo.Application) bool {
+		return conditionSays(a, argo.ConditionComparisonError, `cluster "us"`, "does not permit", "system:serviceaccount:default:nobody") ||
+			conditionSays(a, argo.ConditionSyncError, `cluster "us"`, "does not permit", "system:serviceaccount:default:nobody")
+	})
+	text, err := json.Marshal(app)
+	if err != nil || strings.Contains(string(text), nobody.BearerToken) {
+		t.Fatalf("the token is in the Application: %v", err)
+	}
+
+	// A token that the cluster does not know: it is away, and why is said.
+	unknown := rest.CopyConfig(nobody)
+	unknown.BearerToken = "not-a-token"
+	h.know(secretOf(t, "us", unknown))
+	h.waitApp("credential", "is not let in", func(a *argo.Application) bool {
+		return conditionSays(a, argo.ConditionClusterAwayError, `cluster "us"`, "does not accept the credential")
+	})
+
+	// The Secret is rotated to one that may: it is taken up.
+	h.know(secretOf(t, "us", us.Config))
+	inside(t, us, "default", "settings", "one")
+	h.waitApp("credential", "is in sync", func(a *argo.Application) bool { return healthy(a) && len(a.Status.Conditions) == 0 })
+	if n := h.engine.stages.Fleet.Size(); n != 1 {
+		t.Errorf("there are %d connections, want the new one alone", n)
+	}
+
+	// A Secret that is gone while something is there holds the deletion, and
+	// says how to let go.
+	h.apply(strings.Replace(strings.Replace(h.application("credential", "credential", "app", "default", automated), "server: https://kubernetes.default.svc", "server: "+us.Config.Host, 1),
+		"metadata:\n", "metadata:\n  finalizers: [resources-finalizer.argocd.argoproj.io]\n", 1))
+	h.delete(secretOf(t, "us", us.Config))
+	h.waitApp("credential", "knows its cluster no more", func(a *argo.Application) bool {
+		return conditionSays(a, argo.ConditionInvalidSpecError, "no cluster")
+	})
+	if err := h.kube.Delete(t.Context(), appObject("credential")); err != nil {
+		t.Fatal(err)
+	}
+	h.waitApp("credential", "is held", func(a *argo.Application) bool {
+		return conditionSays(a, argo.ConditionDeletionError, "still there", "no cluster", "--cascade=false")
+	})
+	h.know(secretOf(t, "us", us.Config))
+	testkit.Eventually(t, "the end of the Application", func() error {
+		_, err := h.app("credential")
+		if err == nil {
+			return errors.New("it is still there")
+		}
+		return client.IgnoreNotFound(err)
+	})
+	if _, err := us.Client.CoreV1().ConfigMaps("default").Get(t.Context(), "settings", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("its ConfigMap is still there: %v", err)
+	}
+	h.delete(secretOf(t, "us", us.Config))
+}
+
+// kubeconfigOf is a kubeconfig for cfg.
+func kubeconfigOf(t *testing.T, cfg *rest.Config) []byte {
+	t.Helper()
+	text, err := clientcmd.Write(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: cfg.Host, CertificateAuthorityData: cfg.CAData}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"u": {ClientCertificateData: cfg.CertData, ClientKeyData: cfg.KeyData, Token: cfg.BearerToken}},
+		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u"}},
+		CurrentContext: "x",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestKustomizationInAnotherCluster(t *testing.T) {
+	h := newHouse(t)
+	eu := otherCluster(t)
+	h.namespace("far-flux")
+	r := h.repo("far-flux", map[string]string{"app/cm.yaml": configMap("settings", "one")})
+	h.apply(fmt.Sprintf(`apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: far, namespace: far-flux}
+spec: {url: %sfar-flux.git, interval: 1h, ref: {branch: main}}
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: far, namespace: far-flux}
+spec:
+  sourceRef: {kind: GitRepository, name: far}
+  path: app
+  interval: 1h
+  prune: true
+  targetNamespace: default
+  kubeConfig: {secretRef: {name: eu}}
+`, h.url))
+	says := func(words ...string) {
+		t.Helper()
+		testkit.Eventually(t, "the Kustomization to say "+strings.Join(words, " "), func() error {
+			u, err := h.live("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "far-flux", "far")
+			if err != nil {
+				return err
+			}
+			conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+			text := fmt.Sprint(conditions)
+			for _, w := range words {
+				if !strings.Contains(text, w) {
+					return errors.New(text)
+				}
+			}
+			return nil
+		})
+	}
+	says("KubeConfigError", "Secret far-flux/eu is not there")
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "far-flux", Name: "eu"}, Data: map[string][]byte{"value.yaml": []byte(`{"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+		"clusters": [{"name": "k", "cluster": {"server": "https://eu.example.com"}}],
+		"users": [{"name": "u", "user": {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "reboot", "interactiveMode": "Never"}}}]}`)}}
+	h.know(secret)
+	says("KubeConfigError", "users.exec")
+	secret.Data = map[string][]byte{"value": kubeconfigOf(t, eu.Config)}
+	h.know(secret)
+	inside(t, eu, "default", "settings", "one")
+	says("ReconciliationSucceeded")
+
+	if err := eu.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	says("ClusterAway", "is away since")
+	h.push(r, map[string]string{"app/cm.yaml": configMap("settings", "two")})
+	if err := eu.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	inside(t, eu, "default", "settings", "two")
+	says("ReconciliationSucceeded")
+	k := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization"}}
+	k.SetNamespace("far-flux")
+	k.SetName("far")
+	h.delete(k)
+	if _, err := eu.Client.CoreV1().ConfigMaps("default").Get(t.Context(), "settings", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("its ConfigMap is still there: %v", err)
+	}
+}
+
+func TestRollbackTogether(t *testing.T) {
+	h := newHouse(t)
+	repo := h.repo("together", map[string]string{"base/cm.yaml": configMap("settings", "good"), "base/kustomization.yaml": "resources: [cm.yaml]\n",
+		"one/kustomization.yaml": "resources: [../base]\nnameSuffix: -one\n", "two/kustomization.yaml": "resources: [../base]\nnameSuffix: -two\n"})
+	good := repo.Head()
+	var requests []RollbackRequest
+	for _, name := range []string{"one", "two"} {
+		h.apply(h.application("together-"+name, "together", name, "together", automated))
+		defer h.delete(appObject("together-" + name))
+		h.waitApp("together-"+name, "to be synced", healthy)
+		requests = append(requests, RollbackRequest{Owner: argoOwner("together-" + name), Reason: "it is bad", User: core.User{Name: "alice"}})
+	}
+	bad := h.push(repo, map[string]string{"base/cm.yaml": configMap("settings", "bad"), "two/kustomization.yaml": "resources: [../base]\nnameSuffix: -two\nnamePrefix: x-\n"})
+	for _, name := range []string{"one", "two"} {
+		h.waitApp("together-"+name, "to have the bad revision", func(a *argo.Application) bool { return healthy(a) && a.Status.Sync.Revision == bad })
+	}
+
+	results, err := h.engine.RollbackAll(t.Context(), requests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := results[0].Commit
+	if commit == "" || results[1].Commit != commit || results[0].Pinned || results[0].Revision != good || results[1].Revision != good {
+		t.Fatalf("results %+v %+v", results[0], results[1])
+	}
+	if got := strings.Join(results[1].Changed, " "); got != "base/cm.yaml two/kustomization.yaml" {
+		t.Errorf("two changed %s", got)
+	}
+	h.waitLive("v1", "ConfigMap", "together", "settings-one", field("good", "data", "key"))
+	h.waitLive("v1", "ConfigMap", "together", "settings-two", field("good", "data", "key"))
+	repo.Git("pull", "-q", "origin", "main")
+	if got := repo.Git("log", "-1", "--format=%an %s %p"); got != "alice Roll together-one, together-two back to "+short7(good)+" "+short7(bad) {
+		t.Errorf("commit %q", got)
+	}
+
+	// One that cannot go back keeps all from it.
+	requests = append(requests, RollbackRequest{Owner: argoOwner("nobody"), User: core.User{Name: "alice"}})
+	if _, err := h.engine.RollbackAll(t.Context(), requests); err == nil || !strings.Contains(err.Error(), "nobody") || !strings.Contains(err.Error(), "nothing was done") {
+		t.Errorf("error %v", err)
+	}
+	// Each would go back by one entry of its own history, which are different.
+	h.push(repo, map[string]string{"one/kustomization.yaml": "resources: [../base]\nnameSuffix: -one\nnamePrefix: y-\n"})
+	h.waitLive("v1", "ConfigMap", "together", "y-settings-one", nil)
+	var conflict *RollbackConflictError
+	if _, err := h.engine.RollbackAll(t.Context(), requests[:2]); !errors.As(err, &conflict) {
+		t.Errorf("error %v", err)
+	}
 }

@@ -18,9 +18,15 @@ import (
 //
 //	GET  /api/v1/KIND/{namespace}/{name}/manifests?revision=REV
 //	GET  /api/v1/KIND/{namespace}/{name}/diff?revision=REV
+//	GET  /api/v1/KIND/{namespace}/{name}/live
 //	POST /api/v1/KIND/{namespace}/{name}/rollback  {"to": "ID or REV", "reason": "…"}
 //
-// and previews of ApplicationSets (previewRoute).
+// and previews of ApplicationSets (previewRoute), what clusters there are, and
+// rollbacks of several deliveries:
+//
+//	GET  /api/v1/clusters
+//	POST /api/v1/rollbacks  {"deliveries": [{"kind": …}], "to": …}
+//
 // Who asks is authenticated, and needs the same permission on the object
 // itself: get to read, update to roll back. A diff with a
 // revision that was never deployed takes update too: it shows the live state
@@ -33,9 +39,12 @@ func (e *Engine) Routes() map[string]http.Handler {
 	} {
 		at := "/api/v1/" + owner.Resource() + "/{namespace}/{name}/"
 		routes["GET "+at+"manifests"] = e.route(owner, "get", e.serveManifests)
+		routes["GET "+at+"live"] = e.route(owner, "get", e.serveLive)
 		routes["GET "+at+"diff"] = e.route(owner, "get", e.serveDiff)
 		routes["POST "+at+"rollback"] = e.route(owner, "update", e.serveRollback)
 	}
+	routes["GET /api/v1/clusters"] = e.user(e.serveClusters)
+	routes["POST /api/v1/rollbacks"] = e.user(e.serveRollbacks)
 	routes[previewRoute] = http.HandlerFunc(e.sets.servePreview)
 	return routes
 }

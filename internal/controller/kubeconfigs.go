@@ -217,3 +217,16 @@ func (k *kubeconfig) set(p *readKubeconfig) {
 		}
 	}
 }
+
+// list are the kubeconfigs that somebody names and that have been read.
+func (c *kubeconfigs) list() []kubeconfig {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []kubeconfig
+	for _, k := range c.by {
+		if k.listed {
+			list = append(list, kubeconfig{ref: k.ref, read: k.read})
+		}
+	}
+	return list
+}

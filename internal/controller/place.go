@@ -231,7 +231,7 @@ func (a *applicationRun) away(ctx context.Context, err error) (reconcile.Result,
 	if a.delivery == nil {
 		a.delivery = &delivery{owner: a.owner()}
 	}
-	kind := argo.ConditionComparisonError
+	kind := argo.ConditionClusterAwayError
 	if a.app.DeletionTimestamp != nil {
 		kind = argo.ConditionDeletionError
 		err = fmt.Errorf("what was delivered is still there: %w", &stuckError{err, a.key})

@@ -178,15 +178,16 @@ func (h *helmReleaseRun) enter(ctx context.Context) (inside context.Context, lea
 	return inside, func() { end(); leave() }, res, err
 }
 
-// reachFlux is locateFlux for somebody who only looks.
-func (e *Engine) reachFlux(owner core.Owner, ref *meta.KubeConfigReference) error {
+// reachFlux is locateFlux for somebody who only looks. The place is known even
+// where the error is that it is away.
+func (e *Engine) reachFlux(owner core.Owner, ref *meta.KubeConfigReference) (place, error) {
 	if e.stages.Fleet == nil {
 		_, err := e.locateFlux(owner, ref)
-		return err
+		return home, err
 	}
 	at, err := e.kubeconfigs.of(owner, ref)
 	if err != nil {
-		return err
+		return at, err
 	}
-	return e.stages.Fleet.Reach(owner, at.cluster)
+	return at, e.stages.Fleet.Reach(owner, at.cluster)
 }

@@ -73,6 +73,18 @@ type RollbackPart struct {
 // Errors: *NoSuchRevisionError, *SourcesChangedError, *MovedError after several
 // tries, those of reading the sources and of the API server.
 func (e *Engine) Rollback(ctx context.Context, req RollbackRequest) (*RollbackResult, error) {
+	r, err := e.planRollback(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.act(ctx); err != nil {
+		return nil, err
+	}
+	return r.result(), nil
+}
+
+// planRollback finds out all that there is to do, and does nothing.
+func (e *Engine) planRollback(ctx context.Context, req RollbackRequest) (*rollback, error) {
 	v, err := e.view(ctx, req.Owner)
 	if err != nil {
 		return nil, err
@@ -85,13 +97,7 @@ func (e *Engine) Rollback(ctx context.Context, req RollbackRequest) (*RollbackRe
 	if err := r.read(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.plan(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.act(ctx); err != nil {
-		return nil, err
-	}
-	return r.result(), nil
+	return r, r.plan(ctx)
 }
 
 // rollback is one that runs.
@@ -113,9 +119,8 @@ type rollback struct {
 // finishing bounds the rest of a rollback whose first effect is done.
 const finishing = 2 * time.Minute
 
-// act commits and pins.
-func (r *rollback) act(ctx context.Context) error {
-	changed, commits := 0, 0
+// changes is how many parts differ, and how many of them can be committed.
+func (r *rollback) changes() (changed, commits int) {
 	for _, p := range r.parts {
 		if !p.differs {
 			continue
@@ -125,12 +130,29 @@ func (r *rollback) act(ctx context.Context) error {
 			commits++
 		}
 	}
+	return changed, commits
+}
+
+// hold pins the delivery to what is good where it takes more than one step.
+func (r *rollback) hold(ctx context.Context) error {
+	changed, commits := r.changes()
 	before := r.view.delivery.pin
-	if commits > 0 && changed > 1 || before.Revision != "" && before.Revision != joinRevisions(r.good.revisions) {
-		if err := r.pin(ctx, r.good.revisions, "rollback is under way"); err != nil {
-			return err
-		}
-		r.held = true
+	if (commits == 0 || changed < 2) && (before.Revision == "" || before.Revision == joinRevisions(r.good.revisions)) {
+		return nil
+	}
+	if err := r.pin(ctx, r.good.revisions, "rollback is under way"); err != nil {
+		return err
+	}
+	r.held = true
+	return nil
+}
+
+// act commits and pins.
+func (r *rollback) act(ctx context.Context) error {
+	if err := r.hold(ctx); err != nil {
+		return err
+	}
+	if r.held {
 		// What has begun is ended, even if who asked has gone.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), finishing)
@@ -146,14 +168,15 @@ func (r *rollback) act(ctx context.Context) error {
 		}
 		if err != nil {
 			p.why = err.Error()
-			commits--
 		}
 	}
-	return r.settle(ctx, before, commits)
+	return r.settle(ctx)
 }
 
 // settle leaves the pin that is right after the commits.
-func (r *rollback) settle(ctx context.Context, before pin, commits int) error {
+func (r *rollback) settle(ctx context.Context) error {
+	before := r.view.delivery.pin
+	_, commits := r.changes()
 	revisions := make([]string, len(r.good.revisions))
 	for _, p := range r.parts {
 		if !p.differs || p.why == "" {

@@ -144,7 +144,7 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 		return nil, problem.New(http.StatusUnprocessableEntity, "source '%s/%s' is not ready", k.Spec.SourceRef.Kind, k.sourceKey())
 	}
 	d.sources[0].from = a.request
-	if err := e.reachFlux(d.owner, k.Spec.KubeConfig); err != nil {
+	if _, err := e.reachFlux(d.owner, k.Spec.KubeConfig); err != nil {
 		return nil, err
 	}
 	run := &kustomizationRun{k: k, status: &k.Status}

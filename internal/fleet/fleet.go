@@ -361,3 +361,17 @@ func (f *Fleet) Size() int {
 	defer f.mu.Unlock()
 	return len(f.members)
 }
+
+// Deliveries is how many owners are bound to a cluster, nil for the home
+// cluster.
+func (f *Fleet) Deliveries(c *Cluster) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, b := range f.bound {
+		if c == nil && b.member == nil || c != nil && b.member != nil && b.member.cluster.digest == c.digest {
+			n++
+		}
+	}
+	return n
+}

@@ -110,6 +110,7 @@ const (
 	ConditionRenderWarning           = "RenderWarning"
 	ConditionFightingWarning         = "FightingWarning"
 	ConditionSyncWindowWarning       = "SyncWindowWarning"
+	ConditionClusterAwayError        = "ClusterAwayError"
 	ConditionPinned                  = "Pinned"
 )
 
