@@ -90,9 +90,20 @@ func report(w io.Writer, err error) int {
 		return code
 	}
 	fmt.Fprintln(w, "fairway:", err)
-	var hinted core.Hinted
-	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintln(w, "hint:", hinted.Hint())
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintln(w, "hint:", hint)
 	}
 	return code
+}
+
+// hintOf is what an error says that can be done about it.
+func hintOf(err error) string {
+	var hinted core.Hinted
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		return hinted.Hint()
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "nothing listens there; 'fairway status' says whether the instance is up, and 'fairway up' starts it"
+	}
+	return ""
 }

@@ -2,6 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -52,5 +56,29 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("there is a colour where there is no terminal: %q", out.String())
 			}
 		})
+	}
+}
+
+// A cluster that is not there is named with what can be done about it.
+func TestNothingListens(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	config := fmt.Sprintf("apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: a}}]\nclusters: [{name: a, cluster: {server: 'http://%s'}}]\n", address)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"app", "list", "--kubeconfig", file}, strings.NewReader(""), &out, &out); code != exitFailed {
+		t.Errorf("exit code %d: %s", code, out.String())
+	}
+	if !strings.Contains(out.String(), "hint: nothing listens there") {
+		t.Error(out.String())
 	}
 }
