@@ -130,5 +130,8 @@ func (g *globals) restConfig() (*rest.Config, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("reading the kubeconfig: %w", err)
 	}
+	// What is written by hand has a field manager of its own, too: what is
+	// applied has "fairway".
+	cfg.UserAgent = "fairway-cli/" + app.Version
 	return cfg, namespace, nil
 }
