@@ -60,7 +60,7 @@ func (s *Server) newStages(config *rest.Config, st *stores) (*stages, error) {
 		Deployer: deploy.New(client, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules.Of)),
 		Watcher:  watcher,
 		Releases: out.releases,
-	}, func(other *rest.Config) (*fleet.Parts, error) { return fleet.OpenWith(other, client, rules.Of, missed) })
+	}, fleet.Opener(client, rules.Of, missed))
 	out.renderer, err = s.newRenderer(out)
 	return out, err
 }

@@ -164,9 +164,7 @@ func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 		t.Fatal(err)
 	}
 	deployer := deploy.New(k, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules.Of))
-	clusters := fleet.New(&fleet.Parts{Client: k, Deployer: deployer, Watcher: watcher, Releases: releases}, func(cfg *rest.Config) (*fleet.Parts, error) {
-		return fleet.OpenWith(cfg, k, rules.Of, nil)
-	})
+	clusters := fleet.New(&fleet.Parts{Client: k, Deployer: deployer, Watcher: watcher, Releases: releases}, fleet.Opener(k, rules.Of, nil))
 	sources := storeSources{store, newPackages()}
 	stages := Stages{
 		Sources: sources, Packages: sources, Releases: releases, Renderer: render.NewEngine(render.Limits{}),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -64,6 +65,9 @@ type kubeconfigError struct {
 	secret  types.NamespacedName
 	problem string
 }
+
+// HTTPStatus implements problem.Stated.
+func (*kubeconfigError) HTTPStatus() int { return http.StatusUnprocessableEntity }
 
 func (e *kubeconfigError) Error() string {
 	return fmt.Sprintf("spec.kubeConfig.secretRef: Secret %s %s", e.secret, e.problem)

@@ -63,21 +63,22 @@ func (c *Cluster) versions(ctx context.Context, k *kind) (map[kube.Key]uint64, e
 		return nil, err
 	}
 	found := map[kube.Key]uint64{}
-	opts := metav1.ListOptions{LabelSelector: mark.Selector, Limit: 500}
-	for {
-		list, err := c.client.Metadata(m).List(ctx, opts)
-		if err != nil {
-			return nil, err
-		}
-		for i := range list.Items {
-			o := &list.Items[i]
-			v, _ := strconv.ParseUint(o.ResourceVersion, 10, 64)
-			found[kube.Key{Namespace: o.Namespace, Name: o.Name}] = v
-		}
-		if opts.Continue = list.Continue; opts.Continue == "" {
-			return found, nil
+	for _, namespace := range c.client.Namespaces(m) {
+		opts := metav1.ListOptions{LabelSelector: mark.Selector, Limit: 500}
+		for more := true; more; more = opts.Continue != "" {
+			list, err := c.client.Metadata(m, namespace).List(ctx, opts)
+			if err != nil {
+				return nil, err
+			}
+			for i := range list.Items {
+				o := &list.Items[i]
+				v, _ := strconv.ParseUint(o.ResourceVersion, 10, 64)
+				found[kube.Key{Namespace: o.Namespace, Name: o.Name}] = v
+			}
+			opts.Continue = list.Continue
 		}
 	}
+	return found, nil
 }
 
 // behind returns where the watch shows less than the list. What was unlabelled

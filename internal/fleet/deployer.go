@@ -3,16 +3,21 @@ package fleet
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/deploy"
+	"github.com/fairway-cd/fairway/internal/kube"
 )
 
 // Compare implements deploy.Deployer.
 func (f *Fleet) Compare(ctx context.Context, p deploy.Plan) (*deploy.Comparison, error) {
 	var c *deploy.Comparison
 	err := f.in(ctx, p.Owner, func(ctx context.Context, parts *Parts) (err error) {
+		if err := f.admits(p, parts); err != nil {
+			return err
+		}
 		if c, err = parts.Deployer.Compare(ctx, p); err == nil {
 			err = nobodyHome(c)
 		}
@@ -36,10 +41,43 @@ func nobodyHome(c *deploy.Comparison) error {
 func (f *Fleet) Apply(ctx context.Context, p deploy.Plan) (*deploy.Outcome, error) {
 	outcome := &deploy.Outcome{Inventory: p.Inventory}
 	err := f.in(ctx, p.Owner, func(ctx context.Context, parts *Parts) (err error) {
+		if err := f.admits(p, parts); err != nil {
+			return err
+		}
 		outcome, err = parts.Deployer.Apply(ctx, p)
 		return err
 	})
 	return outcome, err
+}
+
+// admits is a *ScopeError where the plan has objects that the description of
+// the cluster leaves out.
+func (f *Fleet) admits(p deploy.Plan, parts *Parts) error {
+	c := f.Of(p.Owner)
+	if c == nil || len(c.Namespaces) == 0 {
+		return nil
+	}
+	for _, o := range p.Objects {
+		gvk := o.GroupVersionKind()
+		m, err := parts.Client.Mapping(gvk)
+		if err != nil {
+			continue // the deployer says so
+		}
+		ref := core.ObjectRef{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+		switch {
+		case !kube.Namespaced(m) && !c.ClusterScoped:
+			return &ScopeError{c.String(), ref, "is of the whole cluster, and clusterResources is not set"}
+		case !kube.Namespaced(m):
+			continue
+		}
+		if ref.Namespace == "" || p.Options.ForceNamespace {
+			ref.Namespace = p.Options.Namespace
+		}
+		if !slices.Contains(c.Namespaces, ref.Namespace) {
+			return &ScopeError{c.String(), ref, "is in none of its namespaces"}
+		}
+	}
+	return nil
 }
 
 // Delete implements deploy.Deployer.

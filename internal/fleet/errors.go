@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -46,6 +47,26 @@ func (e *PermissionError) Hint() string {
 	return "give the credential's user the permission in that cluster, or make one that has it: fairway cluster add"
 }
 
+// ScopeError says that an object is none of those that a cluster is described
+// for.
+type ScopeError struct {
+	Cluster string
+	Ref     core.ObjectRef
+	Problem string
+}
+
+func (e *ScopeError) Error() string {
+	return fmt.Sprintf("%s is not for %s: it %s", e.Cluster, e.Ref, e.Problem)
+}
+
+// Hint is for people.
+func (e *ScopeError) Hint() string {
+	return "name the namespace in the Secret of the cluster (fairway cluster add --namespace), or set clusterResources there"
+}
+
+// HTTPStatus implements problem.Stated.
+func (*ScopeError) HTTPStatus() int { return http.StatusUnprocessableEntity }
+
 // unboundError is a fault of the program: nothing is done for an owner of
 // which it is not known where its objects are.
 type unboundError struct{ owner core.Owner }
@@ -54,3 +75,12 @@ func (e *unboundError) Error() string { return e.owner.String() + " is not bound
 
 // unreached says that objects got no answer at all.
 func unreached(o *deploy.ObjectError) bool { return o.Reason == deploy.Unavailable }
+
+// HTTPStatus implements problem.Stated.
+func (*AwayError) HTTPStatus() int { return http.StatusServiceUnavailable }
+
+// HTTPStatus implements problem.Stated.
+func (*ConnectingError) HTTPStatus() int { return http.StatusServiceUnavailable }
+
+// HTTPStatus implements problem.Stated.
+func (*PermissionError) HTTPStatus() int { return http.StatusUnprocessableEntity }

@@ -27,8 +27,9 @@ type Parts struct {
 	Releases *release.Cluster
 }
 
-// Open makes the parts for a cluster. Nothing of them runs yet.
-type Open func(*rest.Config) (*Parts, error)
+// Open makes the parts for a cluster, of which only these namespaces may be
+// looked at (none is all). Nothing of them runs yet.
+type Open func(cfg *rest.Config, namespaces []string) (*Parts, error)
 
 // News is what has happened to an owner's cluster.
 type News int

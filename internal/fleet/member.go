@@ -234,7 +234,7 @@ func (m *member) news() {
 // its end, so that what does not heed a context ends too.
 func (m *member) openSession(ctx context.Context) (*session, error) {
 	cfg, connections := dialing(m.cluster.config)
-	parts, err := m.fleet.open(cfg)
+	parts, err := m.fleet.open(cfg, m.cluster.Namespaces)
 	if err != nil {
 		return nil, fmt.Errorf("make its clients: %w", err)
 	}

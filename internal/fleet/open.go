@@ -11,26 +11,28 @@ import (
 	"github.com/fairway-cd/fairway/internal/release"
 )
 
-// OpenWith makes the parts for a cluster that is not the home cluster: whose
+// Opener makes the parts for clusters that are not the home cluster: whose
 // objects they are is asked there. missed may be nil.
-func OpenWith(cfg *rest.Config, home *kube.Client, rules health.Owned, missed func(core.ObjectRef)) (*Parts, error) {
-	client, err := kube.New(cfg)
-	if err != nil {
-		return nil, err
+func Opener(home *kube.Client, rules health.Owned, missed func(core.ObjectRef)) Open {
+	return func(cfg *rest.Config, namespaces []string) (*Parts, error) {
+		client, err := kube.New(cfg, kube.Within(namespaces...))
+		if err != nil {
+			return nil, err
+		}
+		releases, err := release.New(cfg)
+		if err != nil {
+			return nil, err
+		}
+		options := []drift.Option{drift.WithHealth(rules)}
+		if missed != nil {
+			options = append(options, drift.WithMissed(missed))
+		}
+		watcher := drift.New(client, options...)
+		return &Parts{
+			Client:   client,
+			Deployer: deploy.New(client, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules), deploy.WithOwners(home)),
+			Watcher:  watcher,
+			Releases: releases,
+		}, nil
 	}
-	releases, err := release.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	options := []drift.Option{drift.WithHealth(rules)}
-	if missed != nil {
-		options = append(options, drift.WithMissed(missed))
-	}
-	watcher := drift.New(client, options...)
-	return &Parts{
-		Client:   client,
-		Deployer: deploy.New(client, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules), deploy.WithOwners(home)),
-		Watcher:  watcher,
-		Releases: releases,
-	}, nil
 }

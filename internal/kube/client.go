@@ -26,12 +26,14 @@ type Client struct {
 	config   *rest.Config
 	// others are the clients that act as somebody else.
 	others *impersonators
+	// namespaces are the only ones that are listed; none is all.
+	namespaces []string
 }
 
 // New returns a client for the cluster of cfg, which is not changed. Requests
 // are not held back here: the API server's own priority and fairness knows
 // better.
-func New(cfg *rest.Config) (*Client, error) {
+func New(cfg *rest.Config, options ...Option) (*Client, error) {
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS = -1
 	http, err := rest.HTTPClientFor(cfg)
@@ -56,7 +58,11 @@ func New(cfg *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the discovery of kinds: %w", err)
 	}
-	return &Client{dynamic: dyn, metadata: md, mapper: mapper, found: NewDiscovery(found), config: cfg, others: &impersonators{}}, nil
+	c := &Client{dynamic: dyn, metadata: md, mapper: mapper, found: NewDiscovery(found), config: cfg, others: &impersonators{}}
+	for _, o := range options {
+		o(c)
+	}
+	return c, nil
 }
 
 // Capabilities are what the cluster can do, at most a minute old.
@@ -91,9 +97,13 @@ func (c *Client) In(m *meta.RESTMapping, namespace string) dynamic.ResourceInter
 	return c.dynamic.Resource(m.Resource)
 }
 
-// Metadata returns the metadata of a mapping's objects in all namespaces.
-func (c *Client) Metadata(m *meta.RESTMapping) metadata.ResourceInterface {
-	return c.metadata.Resource(m.Resource)
+// Metadata returns the metadata of a mapping's objects in a namespace; "" is
+// all of them.
+func (c *Client) Metadata(m *meta.RESTMapping, namespace string) metadata.ResourceInterface {
+	if namespace == "" {
+		return c.metadata.Resource(m.Resource)
+	}
+	return c.metadata.Resource(m.Resource).Namespace(namespace)
 }
 
 // For returns where an object is, or would be.

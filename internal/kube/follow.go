@@ -46,6 +46,15 @@ type Sink[P any] interface {
 // then each change, by a watch. A connection that is lost is made again, with
 // a growing pause; a watch that lost its place lists anew.
 func Follow[P any](ctx context.Context, c *Client, scope Scope, sink Sink[P]) {
+	if list := c.Namespaces(scope.Mapping); scope.Namespace == "" && list[0] != "" {
+		followEach(ctx, c, scope, list, sink)
+		return
+	}
+	follow(ctx, c, scope, sink)
+}
+
+// follow is Follow of one namespace, or of all as one.
+func follow[P any](ctx context.Context, c *Client, scope Scope, sink Sink[P]) {
 	res := c.dynamic.Resource(scope.Mapping.Resource)
 	in := func(o *metav1.ListOptions) {
 		o.LabelSelector, o.FieldSelector = scope.Labels, scope.Fields

@@ -55,7 +55,7 @@ func (c *Client) impersonate(user string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	other := &Client{mapper: c.mapper, found: c.found, config: cfg, others: c.others}
+	other := &Client{mapper: c.mapper, found: c.found, config: cfg, others: c.others, namespaces: c.namespaces}
 	if other.dynamic, err = dynamic.NewForConfigAndClient(cfg, http); err != nil {
 		return nil, err
 	}
