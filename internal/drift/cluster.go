@@ -175,7 +175,7 @@ func (c *Cluster) Observe(obj *unstructured.Unstructured) {
 	c.mu.Lock()
 	k := c.kindOf(core.ObjectRef{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind})
 	c.mu.Unlock()
-	k.Set(kube.Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}, k.Project(obj))
+	k.answered(kube.Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}, k.Project(obj))
 }
 
 // Recheck implements Watcher.

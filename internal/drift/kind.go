@@ -141,6 +141,17 @@ func (k *kind) Replace(all map[kube.Key]*projection) {
 	}
 }
 
+// answered takes what a write was answered. That may come here late: after the
+// watch has shown what it has written, and even the object's end after that,
+// which it must not call into question.
+func (k *kind) answered(key kube.Key, p *projection) {
+	k.cluster.mu.Lock()
+	defer k.cluster.mu.Unlock()
+	if old := k.objects[key]; old == nil || p.version > old.version {
+		k.set(key, p)
+	}
+}
+
 // set takes a newer projection, and announces those to whom it is news.
 func (k *kind) set(key kube.Key, p *projection) {
 	old := k.objects[key]
@@ -225,11 +236,11 @@ func (k *kind) takeDoubt() (kube.Key, bool) {
 	return kube.Key{}, false
 }
 
-// absent is what is known of an object that is gone.
+// absent is what is known of an object that is gone, but for the version that
+// it had last.
 var absent = projection{drift: Deleted, health: core.Missing, message: "is not there"}
 
-// gone notes the end of an object. It has no resource version: one that is
-// made anew is always news.
+// gone notes the end of an object.
 func (k *kind) gone(key kube.Key) {
 	k.cluster.mu.Lock()
 	defer k.cluster.mu.Unlock()
@@ -242,7 +253,11 @@ func (k *kind) gone(key kube.Key) {
 		return
 	}
 	if old := k.objects[key]; old == nil || old.drift != Deleted {
-		k.objects[key] = &absent
+		p := absent
+		if old != nil {
+			p.version = old.version
+		}
+		k.objects[key] = &p
 		for _, owner := range k.cluster.watchers[k.key(key)] {
 			k.cluster.queue.add(owner)
 		}
