@@ -298,12 +298,19 @@ func (h *helmReleaseRun) inSync(ctx context.Context, last *release.Record) (reco
 	return reconcile.Result{RequeueAfter: sooner(h.pause, h.interval())}, nil
 }
 
-// takeInventory lists the release's objects, where it is another one.
+// takeInventory lists the release's objects, where it is another one, and sweeps
+// away what no revision has.
 func (h *helmReleaseRun) takeInventory(ctx context.Context, last *release.Record) error {
 	st := &h.hr.Status
-	latest := h.before.History.Latest()
-	if st.Inventory != nil && latest != nil && latest.Version == last.Version {
+	if latest := h.before.History.Latest(); st.Inventory != nil && latest != nil && latest.Version == last.Version {
 		return nil
+	}
+	swept, err := h.release.Sweep(ctx, last)
+	if len(swept) > 0 {
+		h.event(h.object, "Normal", "Swept", fmt.Sprintf("deleted %s (and %d more), which an upgrade that came to no end had made", swept[0], len(swept)-1))
+	}
+	if err != nil {
+		return err
 	}
 	refs, err := h.release.Inventory(ctx, last)
 	if err != nil {
@@ -347,6 +354,9 @@ func (h *helmReleaseRun) observe(rec *release.Record, action helmv2.ReleaseActio
 	}
 	if action != "" {
 		s.Action, s.TestHooks = action, nil
+		// It is of another revision. Should we die before it is taken again, the
+		// next process does that.
+		st.Inventory = nil
 	}
 	if action == helmv2.ReleaseActionInstall || action == helmv2.ReleaseActionUpgrade {
 		s.OCIDigest = h.chart.oci

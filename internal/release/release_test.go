@@ -251,6 +251,50 @@ func TestFailures(t *testing.T) {
 
 // TestDrift finds what was changed and removed, leaves out what is ignored,
 // and puts the rest right.
+// What a failed upgrade has made goes with the next good one, unless it is to
+// be kept or is somebody else's by now.
+func TestSweep(t *testing.T) {
+	namespace(t, "sweep")
+	r := open(t, "web", "sweep")
+	if _, err := r.Install(t.Context(), chartOf(web("1.0.0")), nil, release.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	object := func(name, annotations string) string {
+		return fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, annotations: {%s}}\n", name, annotations)
+	}
+	bad := web("1.1.0")
+	bad["templates/more.yaml"] = object("left", "") + "---\n" + object("kept", "helm.sh/resource-policy: keep") + "---\n" + object("taken", "")
+	bad["templates/never.yaml"] = "apiVersion: v1\nkind: Pod\nmetadata: {name: never}\nspec: {nodeSelector: {no: where}, containers: [{name: a, image: a}]}\n"
+	if rec, err := r.Upgrade(t.Context(), chartOf(bad), nil, false, release.Options{Timeout: time.Second}); err == nil {
+		t.Fatalf("the upgrade did not fail: %+v", rec.Info)
+	}
+	configs := cluster.Client.CoreV1().ConfigMaps("sweep")
+	taken, err := configs.Get(t.Context(), "taken", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken.Annotations["meta.helm.sh/release-name"] = "other"
+	if _, err := configs.Update(t.Context(), taken, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := r.Upgrade(t.Context(), chartOf(web("1.2.0")), nil, false, release.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	swept, err := r.Sweep(t.Context(), rec)
+	if got := fmt.Sprint(swept); err != nil || got != "[ConfigMap sweep/left Pod sweep/never]" && got != "[Pod sweep/never ConfigMap sweep/left]" {
+		t.Errorf("swept %s: %v", got, err)
+	}
+	if swept, err := r.Sweep(t.Context(), rec); err != nil || len(swept) > 0 {
+		t.Errorf("swept again %v: %v", swept, err)
+	}
+	for _, name := range []string{"kept", "taken", "web-config"} {
+		if _, err := configs.Get(t.Context(), name, metav1.GetOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestDrift(t *testing.T) {
 	namespace(t, "drift")
 	r := open(t, "web", "drift")
