@@ -34,8 +34,9 @@ type engine struct {
 	st    *stores
 }
 
-// newEngine composes the stages and the reconcilers.
-func (s *Server) newEngine(st *stores) (*engine, error) {
+// newEngine composes the stages and the reconcilers. Where there are several
+// replicas, shards say what is whose.
+func (s *Server) newEngine(st *stores, shards controller.Shards) (*engine, error) {
 	ctrl.SetLogger(logr.FromSlogHandler(slog.Default().Handler()))
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, argoproj.AddToScheme, flux.AddToScheme, fairway.AddToScheme} {
@@ -64,9 +65,12 @@ func (s *Server) newEngine(st *stores) (*engine, error) {
 	if err := mgr.Add(rules); err != nil {
 		return nil, fmt.Errorf("making the engine: %w", err)
 	}
-	e.core, err = controller.Setup(mgr, e.stage.forController(st), controller.Options{})
+	e.core, err = controller.Setup(mgr, e.stage.forController(st), controller.Options{Shards: shards})
 	if err != nil {
 		return nil, err
+	}
+	if st.repos == nil {
+		return e, nil
 	}
 	e.repos = repository.New(mgr.GetClient(), repositoryStore{st.repos})
 	if err := e.repos.SetupWithManager(mgr); err != nil {
@@ -94,12 +98,14 @@ func (e *engine) Ready(ctx context.Context) error {
 	if !e.mgr.GetCache().WaitForCacheSync(waiting) {
 		return errors.Join(ctx.Err(), errors.New("the engine's caches did not fill in time"))
 	}
-	if err := e.repos.Adopt(ctx); err != nil {
-		return err
+	if e.repos != nil {
+		if err := e.repos.Adopt(ctx); err != nil {
+			return err
+		}
 	}
 	e.st.refUpdated.to(func(_ context.Context, u core.RefUpdate) error {
 		e.core.RefUpdated(u)
-		if u.Repository.Name != "" {
+		if e.repos != nil && u.Repository.Name != "" {
 			e.repos.Pushed(u.Repository)
 		}
 		return nil

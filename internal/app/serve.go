@@ -22,7 +22,7 @@ import (
 // engine's caches have filled and everything answers.
 func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n *node) error {
 	s.progress(Step{Name: "starting the engine"})
-	engine, err := s.newEngine(st)
+	engine, err := s.newEngine(st, nil)
 	if err != nil {
 		return err
 	}

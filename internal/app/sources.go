@@ -41,6 +41,9 @@ var _ controller.Packages = (*sources)(nil)
 func (s *Server) newSources(st *stores) *sources {
 	var own []string
 	for _, host := range []string{"localhost", "127.0.0.1"} {
+		if st.registry == nil { // of a replica of the engine
+			break
+		}
 		own = append(own, net.JoinHostPort(host, strconv.Itoa(s.inst.Config.Port)))
 	}
 	cache := chart.NewCache(chartCache)

@@ -34,6 +34,8 @@ type Options struct {
 	// for ever (Argo CD's controller.sync.timeout.seconds, whose default that
 	// is). A sync that waits for a person's confirmation has no limit.
 	SyncTimeout time.Duration
+	// Shards divide the work among several replicas; nil is for one alone.
+	Shards Shards
 }
 
 func (o *Options) setDefaults() {
@@ -77,6 +79,7 @@ type Engine struct {
 	helm    *helmKinds
 	sealed  *sealedSecrets
 	private *discreet
+	sharded []*sharded
 }
 
 // RefUpdated wakes those, and only those, whose source is the repository that

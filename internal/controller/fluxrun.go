@@ -33,6 +33,9 @@ type fluxObject struct {
 
 // writeStatus writes the status subresource, where it has changed.
 func (f *fluxObject) writeStatus(ctx context.Context, status any) error {
+	if visits(ctx) {
+		return nil
+	}
 	encoded, err := runtime.DefaultUnstructuredConverter.ToUnstructured(status)
 	if err != nil {
 		return fmt.Errorf("encode the status: %w", err)
@@ -70,7 +73,7 @@ func (f *fluxObject) writeStatus(ctx context.Context, status any) error {
 // addFinalizer makes sure that we are asked before the object goes.
 func (f *fluxObject) addFinalizer(ctx context.Context) error {
 	u := f.object.DeepCopy()
-	if !controllerutil.AddFinalizer(u, fluxFinalizer) {
+	if visits(ctx) || !controllerutil.AddFinalizer(u, fluxFinalizer) {
 		return nil
 	}
 	if err := f.client.Update(ctx, u); err != nil {
@@ -83,7 +86,7 @@ func (f *fluxObject) addFinalizer(ctx context.Context) error {
 
 // removeFinalizer lets the object go.
 func (f *fluxObject) removeFinalizer(ctx context.Context) error {
-	if !controllerutil.ContainsFinalizer(f.object, fluxFinalizer) {
+	if visits(ctx) || !controllerutil.ContainsFinalizer(f.object, fluxFinalizer) {
 		return nil
 	}
 	return f.release(ctx, f.object, func(name string) bool { return name == fluxFinalizer })

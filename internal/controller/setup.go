@@ -29,6 +29,7 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/fence"
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/mark"
@@ -56,8 +57,10 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	}
 	// Objects are read from the cache without their kinds being known to the
 	// scheme, so that unknown fields stay.
+	guarded := *mgr.GetHTTPClient()
+	guarded.Transport = fence.Guard(guarded.Transport)
 	cached, err := client.New(mgr.GetConfig(), client.Options{
-		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
+		HTTPClient: &guarded, Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
 		Cache: &client.CacheOptions{Reader: mgr.GetCache(), Unstructured: true, DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}},
 	})
 	if err != nil {
@@ -101,6 +104,11 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	}
 	if err := mgr.Add(manager.RunnableFunc(e.apps.followRefs)); err != nil {
 		return nil, err
+	}
+	if opts.Shards != nil {
+		if err := mgr.Add(manager.RunnableFunc(e.followShards)); err != nil {
+			return nil, err
+		}
 	}
 	return e, mgr.Add(manager.RunnableFunc(e.watchDrift))
 }
@@ -157,7 +165,7 @@ func (e *Engine) addControllers(mgr manager.Manager) error {
 func (e *Engine) addController(mgr manager.Manager, name string, gvk schema.GroupVersionKind, r reconcile.Reconciler, w *waker, more ...ctrlsource.Source) error {
 	skip := true
 	c, err := controller.New(name, mgr, controller.Options{
-		Reconciler: r, MaxConcurrentReconciles: e.opts.Workers, SkipNameValidation: &skip,
+		Reconciler: e.shard(gvk, r, w), MaxConcurrentReconciles: e.opts.Workers, SkipNameValidation: &skip,
 	})
 	if err != nil {
 		return fmt.Errorf("make the %s controller: %w", name, err)

@@ -31,9 +31,10 @@ func (r reason) has(other reason) bool { return r&other != 0 }
 // waker hands out the wake-ups of one kind. It puts straight into the
 // controller's work queue, with no rate limit and no channel between.
 type waker struct {
-	mu      sync.Mutex
-	queue   workqueue.TypedRateLimitingInterface[reconcile.Request]
-	pending map[types.NamespacedName]reason
+	mu       sync.Mutex
+	queue    workqueue.TypedRateLimitingInterface[reconcile.Request]
+	pending  map[types.NamespacedName]reason
+	settling map[types.NamespacedName]struct{}
 	// shown are told of each object of the kind as the cache shows it.
 	shown []func(client.Object)
 }
@@ -83,6 +84,25 @@ func (w *waker) put(key types.NamespacedName, r reason) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pending[key] |= r
+}
+
+// settle has the object looked at as after a restart, the next time.
+func (w *waker) settle(key types.NamespacedName) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.settling == nil {
+		w.settling = map[types.NamespacedName]struct{}{}
+	}
+	w.settling[key] = struct{}{}
+}
+
+// settles says whether that is to be done, and forgets it.
+func (w *waker) settles(key types.NamespacedName) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, there := w.settling[key]
+	delete(w.settling, key)
+	return there
 }
 
 // peek returns what has happened since the last take.

@@ -340,6 +340,9 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 		res.Action, res.Live = Unchanged, it.live
 	case refresh, create, configure:
 		r.store(ctx, it, &res)
+		if late(ctx, it) {
+			return r.again(ctx, it)
+		}
 	}
 	if it.err != nil || it.waits != nil {
 		return res

@@ -35,6 +35,8 @@ type item struct {
 	note    string                     // for people, of a skip
 	lacks   error                      // where verdict is undecided: what the API server missed
 	err     *ObjectError
+	// conflicts is how often it was written by somebody while it was looked at.
+	conflicts int
 
 	// What its turn has come to: how healthy it is, and for what it waits.
 	health  core.Health

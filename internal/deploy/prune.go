@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/fence"
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/mark"
 )
@@ -148,24 +150,33 @@ func (c *Cluster) createNamespace(ctx context.Context, pre *prepared) error {
 	if !o.CreateNamespace || o.Namespace == "" || pre.all[ref.Key()] || o.DryRun {
 		return nil
 	}
-	live, err := c.get(ctx, ref)
-	if err != nil {
-		return objectError("create", ref, err)
+	err := c.applyNamespace(ctx, ref, o)
+	for try := 0; try < mostConflicts && fence.From(ctx) != nil && apierrors.IsConflict(err); try++ {
+		err = c.applyNamespace(ctx, ref, o)
 	}
-	if live != nil && len(o.NamespaceLabels)+len(o.NamespaceAnnotations) == 0 {
-		return nil
+	if err != nil {
+		return objectError("create", ref, fmt.Errorf("namespace for the delivery: %w", err))
+	}
+	return nil
+}
+
+func (c *Cluster) applyNamespace(ctx context.Context, ref core.ObjectRef, o Options) error {
+	live, err := c.get(ctx, ref)
+	if err != nil || live != nil && len(o.NamespaceLabels)+len(o.NamespaceAnnotations) == 0 {
+		return err
 	}
 	ns := &unstructured.Unstructured{}
 	ns.SetGroupVersionKind(ref.GroupVersionKind())
 	ns.SetName(ref.Name)
 	ns.SetLabels(o.NamespaceLabels)
 	ns.SetAnnotations(o.NamespaceAnnotations)
+	if fence.From(ctx) != nil {
+		ns.SetResourceVersion(decidedOn(live))
+	}
 	res, err := c.client.For(ref)
 	if err != nil {
-		return objectError("create", ref, err)
+		return err
 	}
-	if _, err := res.Apply(ctx, ref.Name, ns, metav1.ApplyOptions{FieldManager: mark.FieldManager + "-namespace", Force: true}); err != nil {
-		return objectError("create", ref, fmt.Errorf("namespace for the delivery: %w", err))
-	}
-	return nil
+	_, err = res.Apply(ctx, ref.Name, ns, metav1.ApplyOptions{FieldManager: mark.FieldManager + "-namespace", Force: true})
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/fence"
 	"github.com/fairway-cd/fairway/internal/kube"
 )
 
@@ -84,6 +85,9 @@ func (r *run) makeHook(ctx context.Context, it *item) (*unstructured.Unstructure
 	res, err := r.client.For(it.ref)
 	if err != nil {
 		return nil, err
+	}
+	if fence.From(ctx) != nil {
+		it.obj.SetResourceVersion(decidedOn(it.live))
 	}
 	return res.Apply(ctx, it.ref.Name, it.obj, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/fence"
 	"github.com/fairway-cd/fairway/internal/mark"
 )
 
@@ -37,6 +38,9 @@ func (c *Cluster) send(ctx context.Context, it *item, a mark.Applied, dry bool) 
 		}
 		obj.SetResourceVersion(it.live.GetResourceVersion())
 		return res.Update(ctx, obj, metav1.UpdateOptions{FieldManager: mark.FieldManager, FieldValidation: validation, DryRun: dryRun})
+	}
+	if !dry && fence.From(ctx) != nil {
+		obj.SetResourceVersion(decidedOn(it.live))
 	}
 	body, err := json.Marshal(obj.Object)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/fence"
 )
 
 // Client reads and writes objects of any kind. It is safe for concurrent use.
@@ -36,6 +37,7 @@ type Client struct {
 func New(cfg *rest.Config, options ...Option) (*Client, error) {
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS = -1
+	cfg.Wrap(fence.Guard)
 	http, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the connection to the API server: %w", err)
