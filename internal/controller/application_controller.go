@@ -204,6 +204,9 @@ func (a *applicationRun) find(ctx context.Context, revisions []string) (*target,
 	if err != nil {
 		return nil, err
 	}
+	if err := a.verified(ctx, snaps); err != nil {
+		return nil, err
+	}
 	if a.target.same(a.delivery, snaps) && a.refreshed != "hard" {
 		return a.target, nil
 	}

@@ -31,6 +31,8 @@ type source struct {
 	// name is how value files of other sources refer to it; "" for most.
 	name string
 	from SourceRequest
+	// shape is what is made of each revision before it is read.
+	shape shape
 	// render is without its trees. A source that renders nothing (only holds
 	// value files) has none.
 	render *render.Request

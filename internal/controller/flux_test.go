@@ -147,7 +147,7 @@ func TestKustomizationBadInput(t *testing.T) {
 		says                  []string
 	}{
 		"unknown field":        {"  prune: true", "  prune: true\n  colour: red", "InvalidSpec", []string{"spec.colour", "unknown field"}},
-		"unsupported field":    {"  prune: true", "  prune: true\n  serviceAccountName: me", "InvalidSpec", []string{"spec.serviceAccountName", "not supported"}},
+		"unsupported kind":     {"kind: GitRepository, name: bad}", "kind: Bucket, name: bad}", "InvalidSpec", []string{"spec.sourceRef.kind", "not supported"}},
 		"path not there":       {"./apps", "./nowhere", "ArtifactFailed", []string{"nowhere"}},
 		"broken YAML":          {"./apps", "./broken", "BuildFailed", []string{"broken/x.yaml"}},
 		"source not there":     {"name: bad}\n  targetNamespace", "name: ghost}\n  targetNamespace", "ArtifactFailed", []string{"ghost"}},

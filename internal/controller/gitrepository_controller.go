@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -27,11 +26,8 @@ import (
 // unsupportedGitRepository are the fields of a GitRepository that we know and
 // do not do.
 var unsupportedGitRepository = map[string]string{
-	"spec.verify":             "signature verification is not supported yet",
 	"spec.proxySecretRef":     "proxies are not supported",
 	"spec.recurseSubmodules":  "submodules are not supported",
-	"spec.include":            "including other repositories is not supported",
-	"spec.sparseCheckout":     "there is no checkout to be sparse",
 	"spec.serviceAccountName": "cloud identities are not supported",
 	"spec.accessFrom":         "access rules are not supported",
 }
@@ -44,8 +40,10 @@ const reasonAccessDenied = "AccessDenied"
 type artifact struct {
 	snapshot core.Snapshot
 	request  SourceRequest
-	// ignore is what the tree leaves out.
+	// ignore identifies what the tree leaves out, and what was added to it.
 	ignore string
+	// shape makes the same of another revision.
+	shape shape
 }
 
 // id is of what can be read.
@@ -59,13 +57,15 @@ type gitRepositories struct {
 	wake     *waker
 	memories *memories
 	bySource *index
+	// includes is by the GitRepositories that are included.
+	includes *index
 
 	mu        sync.RWMutex
 	artifacts map[types.NamespacedName]artifact
 }
 
 func newGitRepositories(e *Engine) *gitRepositories {
-	return &gitRepositories{Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), artifacts: map[types.NamespacedName]artifact{}}
+	return &gitRepositories{Engine: e, wake: newWaker(), memories: newMemories(), bySource: newIndex(), includes: newIndex(), artifacts: map[types.NamespacedName]artifact{}}
 }
 
 func (r *gitRepositories) wakeAll(ctx context.Context) { r.wakeListed(ctx, flux.GitRepository, r.wake) }
@@ -99,6 +99,9 @@ func (r *gitRepositories) store(ctx context.Context, key types.NamespacedName, a
 	r.kustoms.reads.advance(sourceDep(key), old.id(), a, changed)
 	r.kustoms.sourceChanged(key)
 	r.helm.gitChanged(key)
+	for _, other := range r.includes.of(sourceDep(key)) {
+		r.wake.wake(other, sourceMoved)
+	}
 }
 
 // withdraw takes the artifact from who reads it.
@@ -112,6 +115,7 @@ func (r *gitRepositories) forget(key types.NamespacedName) {
 	r.withdraw(key)
 	r.memories.forget(key)
 	r.bySource.set(key)
+	r.includes.set(key)
 	r.kustoms.sourceChanged(key)
 	r.helm.gitChanged(key)
 }
@@ -181,6 +185,10 @@ func (g *gitRepositoryRun) resolveNow(ctx context.Context) (reconcile.Result, er
 		}
 		req.Auth = auth
 	}
+	made, err := g.shape(ctx)
+	if err != nil {
+		return g.failShape(ctx, err)
+	}
 	resolving, cancel := context.WithTimeout(ctx, timeoutOf(g.spec.Timeout))
 	defer cancel()
 	snap, err := g.stages.Sources.Resolve(resolving, req)
@@ -195,13 +203,50 @@ func (g *gitRepositoryRun) resolveNow(ctx context.Context) (reconcile.Result, er
 		}
 		return g.fail(ctx, false, sourcev1.GitOperationFailedReason, err)
 	}
-	if g.spec.Ignore != nil {
-		if snap.Tree, err = ignoring(snap.Tree, *g.spec.Ignore); err != nil {
-			return g.fail(ctx, true, "InvalidSpec", err)
-		}
+	if snap, err = made.of(ctx, snap); err != nil {
+		return g.failShape(ctx, err)
 	}
-	g.repos.store(ctx, g.key, artifact{snap, req, ptr.Deref(g.spec.Ignore, "")})
+	g.repos.store(ctx, g.key, artifact{snap, req, made.id, made})
 	return g.succeed(ctx, snap, asked)
+}
+
+// failShape says what of the spec, or of the revision, keeps it from being
+// read.
+func (g *gitRepositoryRun) failShape(ctx context.Context, err error) (reconcile.Result, error) {
+	switch {
+	case ctx.Err() != nil:
+		return reconcile.Result{}, ctx.Err()
+	case errors.As(err, new(*SpecError)):
+		return g.fail(ctx, true, "InvalidSpec", err)
+	case errors.As(err, new(*VerifyError)), errors.As(err, new(*keysError)):
+		g.setVerified(metav1.ConditionFalse, reasonUnverified, err.Error())
+		return g.fail(ctx, false, reasonUnverified, err)
+	case errors.As(err, new(*includeError)):
+		return g.fail(ctx, false, "IncludeUnavailable", err)
+	}
+	return g.fail(ctx, false, sourcev1.GitOperationFailedReason, err)
+}
+
+// reasonUnverified is Flux' reason for a signature that does not count.
+const reasonUnverified = "VerificationError"
+
+func (g *gitRepositoryRun) setVerified(status metav1.ConditionStatus, reason, message string) {
+	apimeta.SetStatusCondition(&g.status.Conditions, metav1.Condition{
+		Type: sourcev1.SourceVerifiedCondition, Status: status, Reason: reason, Message: message, ObservedGeneration: g.meta.Generation,
+	})
+}
+
+// noteShape writes what was made of the revision.
+func (g *gitRepositoryRun) noteShape(revision string) {
+	g.status.ObservedIgnore, g.status.ObservedInclude, g.status.ObservedSparseCheckout = g.spec.Ignore, g.spec.Include, g.spec.SparseCheckout
+	g.status.SourceVerificationMode = nil
+	if g.spec.Verification == nil {
+		apimeta.RemoveStatusCondition(&g.status.Conditions, sourcev1.SourceVerifiedCondition)
+		return
+	}
+	mode := g.spec.Verification.GetMode()
+	g.status.SourceVerificationMode = &mode
+	g.setVerified(metav1.ConditionTrue, meta.SucceededReason, fmt.Sprintf("verified signature of revision '%s'", revision))
 }
 
 func (g *gitRepositoryRun) succeed(ctx context.Context, snap core.Snapshot, asked string) (reconcile.Result, error) {
@@ -213,9 +258,9 @@ func (g *gitRepositoryRun) succeed(ctx context.Context, snap core.Snapshot, aske
 	g.failures = 0
 	g.status.ObservedGeneration = g.meta.Generation
 	g.status.LastHandledReconcileAt = asked
-	g.status.ObservedIgnore = g.spec.Ignore
-	if a := g.status.Artifact; a == nil || a.Revision != revision {
-		sum := sha256.Sum256([]byte(root.Hash))
+	g.noteShape(revision)
+	sum := sha256.Sum256([]byte(root.Hash))
+	if a := g.status.Artifact; a == nil || a.Revision != revision || a.Digest != "sha256:"+hex.EncodeToString(sum[:]) {
 		g.status.Artifact = &meta.Artifact{
 			// There is no tarball: the objects are read straight from Git. The
 			// digest is of the tree's object name.

@@ -22,8 +22,8 @@ import (
 
 // unsupportedHelmRelease are the fields that we know and do not do.
 var unsupportedHelmRelease = map[string]string{
-	"spec.healthCheckExprs":      "health check expressions are not supported yet",
-	"spec.chart.spec.verify":     "signature verification is not supported yet",
+	"spec.healthCheckExprs":  "health check expressions are not supported yet",
+	"spec.chart.spec.verify": "signature verification is not supported yet",
 }
 
 // helmKinds are the reconcilers of Helm in Flux.

@@ -228,6 +228,9 @@ func (k *kustomizationRun) snapshot(ctx context.Context) (*core.Snapshot, error)
 	req := a.request
 	req.Ref, req.Fetch = SourceRef{Revision: k.delivery.pin.Revision}, false
 	snap, err := k.stages.Sources.Resolve(ctx, req)
+	if err == nil {
+		snap, err = a.shape.of(ctx, snap)
+	}
 	return &snap, err
 }
 

@@ -32,7 +32,6 @@ func (e *noProjectError) Unwrap() error { return e.ProjectError }
 // project that has one is refused: to deliver as if there were none would be
 // worse.
 var unsupportedProject = map[string]string{
-	"spec.signatureKeys":                   "signature keys are not supported yet",
 	"spec.permitOnlyProjectScopedClusters": "project-scoped clusters are not supported",
 }
 

@@ -200,6 +200,8 @@ func (r *rollback) compare(ctx context.Context, p *part) error {
 // cannotCommit is why Git cannot be written, or "".
 func (r *rollback) cannotCommit(ctx context.Context, p *part) (string, error) {
 	switch {
+	case r.view.signed:
+		return "only signed commits are brought out, and one of ours is not signed", nil
 	case !p.embedded:
 		return p.name + " is not a repository of this server", nil
 	case r.stages.Commits == nil || r.stages.Access == nil:

@@ -70,6 +70,9 @@ func (e *Engine) resolveSource(ctx context.Context, s source, revision string, f
 		}
 	}
 	snap, err := e.stages.Sources.Resolve(ctx, req)
+	if err == nil {
+		snap, err = s.shape.of(ctx, snap)
+	}
 	if err != nil {
 		return core.Snapshot{}, &sourceError{req.URL, req.Ref.Revision, err}
 	}

@@ -34,6 +34,8 @@ type view struct {
 	sources []argo.ApplicationSource
 	// manual says that nothing is brought out before somebody asks for it.
 	manual bool
+	// signed says that only signed commits are brought out, which ours are not.
+	signed bool
 	// permitted says whether the delivery may deliver the target.
 	permitted func(*target) error
 }
@@ -117,6 +119,9 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 	if err := run.actAs(ctx); err != nil {
 		return nil, err
 	}
+	if p, err := e.project(ctx, app); err == nil {
+		v.signed = len(p.Spec.SignatureKeys) > 0
+	}
 	v.manual = run.automation() == nil
 	v.permitted = func(t *target) error { return run.permitted(ctx, t) }
 	for _, h := range app.Status.History {
@@ -143,12 +148,12 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 	if !ok {
 		return nil, problem.New(http.StatusUnprocessableEntity, "source '%s/%s' is not ready", k.Spec.SourceRef.Kind, k.sourceKey())
 	}
-	d.sources[0].from = a.request
+	d.sources[0].from, d.sources[0].shape = a.request, a.shape
 	if _, err := e.reachFlux(d.owner, k.Spec.KubeConfig); err != nil {
 		return nil, err
 	}
 	run := &kustomizationRun{k: k, status: &k.Status}
-	v := &view{object: u, delivery: d, inventory: run.inventory(), permitted: func(*target) error { return nil }}
+	v := &view{object: u, delivery: d, inventory: run.inventory(), signed: a.shape.verifies, permitted: func(*target) error { return nil }}
 	for i, h := range slices.Backward(k.Status.History) {
 		_, commit, _ := strings.Cut(h.Metadata["revision"], ":")
 		v.history = append(v.history, deployed{id: int64(len(k.Status.History) - i), revisions: []string{commit}})

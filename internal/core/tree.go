@@ -44,6 +44,10 @@ type Snapshot struct {
 	Tree     Tree
 	// Message, Author are of the commit; empty for artifacts.
 	Message, Author string
+	// Signed returns the commit as Git has it, and the annotated tag by which
+	// it was found; tag is nil where there is none. It is nil for what is not of
+	// Git.
+	Signed func(ctx context.Context) (commit, tag []byte, err error)
 }
 
 // TooLargeError says that something is over a limit, in bytes unless Unit

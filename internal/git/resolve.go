@@ -123,7 +123,27 @@ func (s *Store) snapshot(ctx context.Context, r *repository, ref Ref) (core.Snap
 		Tree:     &tree{store: s, repo: r, root: c.tree},
 		Message:  c.message,
 		Author:   c.author,
+		Signed:   func(ctx context.Context) (commit, tag []byte, err error) { return s.signed(ctx, r, spec, obj.hash) },
 	}, nil
+}
+
+// signed reads the commit again, and the tag where spec is one.
+func (s *Store) signed(ctx context.Context, r *repository, spec, hash string) (commit, tag []byte, err error) {
+	obj, err := s.objects.read(ctx, r, hash, maxCommitBytes)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading commit %s of repository %s: %w", hash, r, hideMissing(err))
+	}
+	if spec == hash {
+		return obj.data, nil, nil
+	}
+	named, err := s.objects.read(ctx, r, spec, maxCommitBytes)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading tag %s of repository %s: %w", spec, r, hideMissing(err))
+	}
+	if named.kind == "tag" {
+		tag = named.data
+	}
+	return obj.data, tag, nil
 }
 
 // find returns the full name of the reference that ref means, empty for a
