@@ -386,3 +386,60 @@ func TestRollbackTogether(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestHelmReleaseInAnotherCluster(t *testing.T) {
+	h := newHouse(t)
+	eu := otherCluster(t)
+	h.namespace("helm-far")
+	if _, err := eu.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "helm-far"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	host := newHelmHost(t)
+	host.publish("1.0.0", nil)
+	h.know(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "helm-far", Name: "eu"}, Data: map[string][]byte{"value": kubeconfigOf(t, eu.Config)}})
+	h.apply(helmRepositoryOf("helm-far", host.URL))
+	h.apply(helmReleaseOf("helm-far", "1.x", "  kubeConfig: {secretRef: {name: eu}}\n  driftDetection: {mode: enabled}\n  values: {color: green}\n"))
+	h.helmRelease("helm-far", "web", "to be installed", releasedAs(1, "1.0.0"))
+	color := func(want string) {
+		t.Helper()
+		testkit.Eventually(t, "the release in the other cluster", func() error {
+			m, err := eu.Client.CoreV1().ConfigMaps("helm-far").Get(t.Context(), "web-config", metav1.GetOptions{})
+			if err == nil && m.Data["color"] != want {
+				err = fmt.Errorf("the color is %s, want %s", m.Data["color"], want)
+			}
+			return err
+		})
+	}
+	color("green")
+	if _, err := h.live("v1", "ConfigMap", "helm-far", "web-config"); !apierrors.IsNotFound(err) {
+		t.Errorf("it is in the home cluster too: %v", err)
+	}
+	records, err := eu.Client.CoreV1().Secrets("helm-far").List(t.Context(), metav1.ListOptions{LabelSelector: "owner=helm"})
+	if err != nil || len(records.Items) != 1 {
+		t.Errorf("Helm's record is not there: %v, %v", records, err)
+	}
+	m, err := eu.Client.CoreV1().ConfigMaps("helm-far").Get(t.Context(), "web-config", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Data["color"] = "by hand"
+	if _, err := eu.Client.CoreV1().ConfigMaps("helm-far").Update(t.Context(), m, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	color("green")
+
+	if err := eu.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	h.helmRelease("helm-far", "web", "to be away", helmSays("ClusterAway", "is away since"))
+	host.publish("1.1.0", nil)
+	h.request("HelmRepository", "helm-far", "charts", "one")
+	if err := eu.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	h.helmRelease("helm-far", "web", "to be upgraded", releasedAs(2, "1.1.0"))
+	h.dropHelm("helm-far", "web")
+	if _, err := eu.Client.CoreV1().ConfigMaps("helm-far").Get(t.Context(), "web-config", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the release is still there: %v", err)
+	}
+}

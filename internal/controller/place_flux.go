@@ -158,24 +158,22 @@ func (h *helmReleaseRun) enter(ctx context.Context) (inside context.Context, lea
 		res, err = h.hold(ctx, reasonUnplaced(located), located)
 		return ctx, nil, res, err
 	}
-	if leave = h.turn(owner); leave == nil {
+	done := h.turn(owner)
+	if done == nil {
 		h.releases.wake.put(h.key, h.why)
 		return ctx, nil, reconcile.Result{RequeueAfter: noTurn()}, nil
 	}
-	if h.stages.Fleet.Of(owner) == nil {
-		return ctx, leave, res, nil
+	if h.stages.Fleet == nil {
+		return ctx, done, res, nil
 	}
-	inside, end, err := h.stages.Fleet.Inside(ctx, owner)
+	inside, parts, end, err := h.stages.Fleet.Inside(ctx, owner)
 	if err != nil {
-		leave()
+		done()
 		h.releases.wake.put(h.key, h.why)
 		return ctx, nil, reconcile.Result{RequeueAfter: noTurn()}, nil
 	}
-	parts, err := h.stages.Fleet.Parts(owner)
-	if err == nil {
-		h.cluster = parts.Releases
-	}
-	return inside, func() { end(); leave() }, res, err
+	h.cluster = parts.Releases
+	return inside, func() { end(); done() }, res, nil
 }
 
 // reachFlux is locateFlux for somebody who only looks. The place is known even

@@ -171,16 +171,20 @@ func (b *binding) verdict(ctx context.Context, s *session) {
 	}
 }
 
-// Inside is ctx for as long as the owner's cluster answers.
-func (f *Fleet) Inside(ctx context.Context, owner core.Owner) (inside context.Context, end func(), err error) {
+// Inside is ctx for as long as the owner's cluster answers, and the parts there.
+// Errors: those of Bind.
+func (f *Fleet) Inside(ctx context.Context, owner core.Owner) (inside context.Context, parts *Parts, end func(), err error) {
 	b, s, err := f.at(owner)
-	if err != nil || s == nil {
-		return ctx, func() {}, err
+	switch {
+	case err != nil:
+		return nil, nil, nil, err
+	case s == nil:
+		return ctx, f.home, func() {}, nil
 	}
 	inside, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.ctx, cancel)
 	late := time.AfterFunc(slow, b.member.nudge)
-	return inside, func() {
+	return inside, s.Parts, func() {
 		late.Stop()
 		stop()
 		cancel()

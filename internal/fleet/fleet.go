@@ -163,13 +163,36 @@ func (f *Fleet) Bind(owner core.Owner, to *Cluster) (fresh bool, err error) {
 }
 
 // Reach is Bind for somebody else who asks for the owner's cluster: whether it
-// is fresh is still to be told to the owner.
+// is fresh is still to be told to the owner, and an owner that is bound stays
+// where it is, since it may be at work there.
 func (f *Fleet) Reach(owner core.Owner, to *Cluster) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, b := f.rebind(owner, to)
+	b := f.bound[owner]
+	if b == nil {
+		_, b = f.rebind(owner, to)
+	}
+	if b.digest() != to.key() {
+		return &ConnectingError{"the cluster to which " + owner.String() + " is moving"}
+	}
 	_, err := b.current()
 	return err
+}
+
+// digest identifies the cluster that is bound; "" is the home cluster.
+func (b *binding) digest() string {
+	if b.member == nil {
+		return ""
+	}
+	return b.member.cluster.digest
+}
+
+// key is the digest, and "" for the home cluster.
+func (c *Cluster) key() string {
+	if c == nil {
+		return ""
+	}
+	return c.digest
 }
 
 // rebind returns the owner's binding as it was and as it is to be. The mutex is
