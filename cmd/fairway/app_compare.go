@@ -163,7 +163,7 @@ func runAppCompare(ctx context.Context, o *appOptions, names []string, selector 
 func (o *appOptions) liveOf(ctx context.Context, names []string) ([]controller.Live, error) {
 	list, errs := make([]controller.Live, len(names)), make([]error, len(names))
 	var running sync.WaitGroup
-	places := make(chan struct{}, 8)
+	places := make(chan struct{}, 2) // as many as one user may have under way
 	for i, name := range names {
 		places <- struct{}{}
 		running.Go(func() {

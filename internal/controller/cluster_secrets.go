@@ -102,6 +102,16 @@ func withoutRest(obj any) (any, error) {
 	return s, nil
 }
 
+// listed says that the Secrets are known, so that nobody has to wait for them.
+func (c *clusterSecrets) listed() bool {
+	select {
+	case <-c.synced:
+		return true
+	default:
+		return false
+	}
+}
+
 // known are the clusters that Secrets describe, by name.
 func (c *clusterSecrets) known(ctx context.Context) ([]*knownCluster, error) {
 	waiting, cancel := context.WithTimeout(ctx, clustersTimeout)

@@ -74,6 +74,16 @@ func inside(t *testing.T, c *testkit.Cluster, namespace, name, want string) {
 	})
 }
 
+// written is the version of a ConfigMap in another cluster.
+func (h *house) written(c *testkit.Cluster, namespace, name string) string {
+	h.t.Helper()
+	m, err := c.Client.CoreV1().ConfigMaps(namespace).Get(h.t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return m.ResourceVersion
+}
+
 func conditionSays(a *argo.Application, kind string, words ...string) bool {
 	for _, c := range a.Status.Conditions {
 		if c.Type != kind {
@@ -91,11 +101,17 @@ func conditionSays(a *argo.Application, kind string, words ...string) bool {
 }
 
 func TestApplicationInAnotherCluster(t *testing.T) {
-	h := newHouse(t)
+	dir := t.TempDir()
+	h := startHouse(t, dir)
+	t.Cleanup(func() { h.stop() })
 	eu := otherCluster(t)
 	r := h.repo("far", map[string]string{"app/cm.yaml": configMap("settings", "one")})
+	if err := h.store.Rules().Add(gitRule("https://github.com/myorg/far", "far")); err != nil {
+		t.Fatal(err)
+	}
 	to := func(name, dest string) string {
-		return strings.Replace(h.application(name, "far", "app", "far", automated), "server: https://kubernetes.default.svc", dest, 1)
+		text := strings.ReplaceAll(h.application(name, "far", "app", "far", automated), h.url, "https://github.com/myorg/")
+		return strings.Replace(text, "server: https://kubernetes.default.svc", dest, 1)
 	}
 	h.apply(to("far-eu", "name: eu"))
 	h.waitApp("far-eu", "knows no such cluster", func(a *argo.Application) bool {
@@ -143,6 +159,21 @@ func TestApplicationInAnotherCluster(t *testing.T) {
 	}
 	inside(t, eu, "far", "settings", "two")
 	h.waitApp("far-eu", "is back", func(a *argo.Application) bool { return healthy(a) && len(a.Status.Conditions) == 0 })
+
+	// After a restart nothing is written where nothing has changed.
+	before := h.written(eu, "far", "settings")
+	h.stop()
+	h = startHouse(t, dir)
+	t.Cleanup(func() { h.stop() })
+	m, err = eu.Client.CoreV1().ConfigMaps("far").Get(t.Context(), "settings", metav1.GetOptions{})
+	if err != nil || m.ResourceVersion != before {
+		t.Errorf("the restart has written: %v", err)
+	}
+	m.Data["key"] = "by hand again"
+	if _, err := eu.Client.CoreV1().ConfigMaps("far").Update(t.Context(), m, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	inside(t, eu, "far", "settings", "two")
 
 	// Deleted, its objects go there.
 	h.apply(strings.Replace(to("far-eu", "name: eu"), "metadata:\n", "metadata:\n  finalizers: [resources-finalizer.argocd.argoproj.io]\n", 1))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -68,6 +69,7 @@ type Engine struct {
 	clusters *clusterSecrets
 	// kubeconfigs are those that Flux' kinds name; nil without a fleet.
 	kubeconfigs *kubeconfigs
+	connected   *prometheus.GaugeVec
 	others      *others
 	readiness   *health.Readiness
 	stats       *stats

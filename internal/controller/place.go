@@ -107,10 +107,10 @@ func (e *Engine) clustersChanged() {
 	for _, key := range e.apps.byCluster.of(otherClusters) {
 		e.apps.wake.wake(key, specChanged)
 	}
-	if e.stages.Fleet == nil {
+	if e.stages.Fleet == nil || !e.clusters.listed() {
 		return
 	}
-	known, err := e.clusters.known(context.Background()) // it was listed
+	known, err := e.clusters.known(context.Background())
 	if err != nil {
 		return
 	}
@@ -121,6 +121,7 @@ func (e *Engine) clustersChanged() {
 		}
 	}
 	e.stages.Fleet.Keep(keep)
+	e.measureClusters()
 }
 
 // otherClusters is what Applications depend on that do not say plainly that

@@ -83,7 +83,10 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	e.clusters = newClusterSecrets(clientset, opts.ArgoNamespace)
 	e.clusters.tell(e.clustersChanged)
 	if stages.Fleet != nil {
-		stages.Fleet.Tell(e.clusterNews, func() {})
+		if e.connected, err = newConnected(metrics.Registry); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+		stages.Fleet.Tell(e.clusterNews, e.measureClusters)
 		e.kubeconfigs = newKubeconfigs(stages.Fleet.Home().Client, e.kubeconfigChanged)
 		if err := mgr.Add(manager.RunnableFunc(e.kubeconfigs.Run)); err != nil {
 			return nil, err
