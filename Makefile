@@ -22,7 +22,7 @@ K8S := v1.36.3
 
 .PHONY: help
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .PHONY: deps
 deps: ## Install what is missing, where we are root
@@ -66,6 +66,10 @@ oracle: ## Build the helm and kustomize that our render is compared with
 .PHONY: bench
 bench: build ## Measure what the documentation says of speed; writes bench.json
 	@go run ./test/bench -o bench.json
+
+.PHONY: bench-compare
+bench-compare: build ## Measure Flux and Argo CD as bench does us, where their programs are in PATH
+	@go run ./test/bench -only compare -fleet 100 -o bench-compare.json
 
 .PHONY: soak
 soak: build ## The long tests: faults, thousands of objects, hours

@@ -34,6 +34,16 @@ type row struct {
 	WantP50 float64 `json:"wantP50,omitempty"`
 	WantP95 float64 `json:"wantP95,omitempty"`
 	Note    string  `json:"note,omitempty"`
+
+	// Of a fleet: which, how many apps, what was done; the embedded cluster's
+	// CPU and writes a try, and our memory in bytes: at the end, and at most.
+	Workload   string  `json:"workload,omitempty"`
+	Apps       int     `json:"apps,omitempty"`
+	Step       string  `json:"step,omitempty"`
+	ClusterCPU float64 `json:"clusterCPU,omitempty"`
+	Writes     float64 `json:"writes,omitempty"`
+	Memory     int64   `json:"memory,omitempty"`
+	Peak       int64   `json:"peak,omitempty"`
 }
 
 type report struct {
@@ -49,16 +59,23 @@ func main() {
 	out := flag.String("o", "bench.json", "write the results here")
 	bin := flag.String("fairway", "bin/fairway", "the program to measure")
 	tries := flag.Int("n", 20, "tries of each latency")
-	only := flag.String("only", "", "measure only this: latency or fleet")
-	fleets := flag.String("fleet", "100,500", "how many apps, with commas between")
+	only := flag.String("only", "", "measure only this: latency, fleet, argo or compare")
+	fleets := flag.String("fleet", "100,500,1000", "how many apps, with commas between")
+	argo := flag.String("argo", "1000", "how many Applications of one ConfigMap, with commas between")
 	flag.Parse()
-	sizes, err := parseSizes(*fleets)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench: -fleet:", err)
-		os.Exit(2)
+	plan := plan{tries: *tries, only: *only}
+	for name, list := range map[string]struct {
+		text string
+		into *[]int
+	}{"fleet": {*fleets, &plan.fleets}, "argo": {*argo, &plan.argo}} {
+		var err error
+		if *list.into, err = parseSizes(list.text); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: -%s: %v\n", name, err)
+			os.Exit(2)
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err = run(ctx, *bin, *out, *tries, *only, sizes)
+	err := run(ctx, *bin, *out, plan)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -78,19 +95,35 @@ func parseSizes(list string) ([]int, error) {
 	return sizes, nil
 }
 
-func run(ctx context.Context, bin, out string, tries int, only string, sizes []int) error {
-	b, err := newBench(bin, tries)
+// plan is what to measure.
+type plan struct {
+	tries        int
+	only         string
+	fleets, argo []int
+}
+
+// wants says whether a part is to be measured.
+func (p plan) wants(part string) bool { return p.only == part || p.only == "" && part != "compare" }
+
+func run(ctx context.Context, bin, out string, p plan) error {
+	b, err := newBench(bin, p.tries)
 	if err != nil {
 		return err
 	}
 	defer b.close()
 	r := report{Date: time.Now().UTC(), Cores: runtime.NumCPU(), Memory: memoryTotal(), CPU: cpuModel()}
 	var measures []func(context.Context) ([]row, error)
-	if only != "fleet" {
+	if p.wants("latency") {
 		measures = append(measures, b.start, b.push, b.drift, b.idle, b.restore, b.realPod)
 	}
-	if only != "latency" {
-		measures = append(measures, b.fleets(sizes))
+	if p.wants("fleet") {
+		measures = append(measures, b.fleets(fluxWorkload(), p.fleets))
+	}
+	if p.wants("argo") {
+		measures = append(measures, b.fleets(argoWorkload(), p.argo))
+	}
+	if p.wants("compare") {
+		measures = append(measures, b.compare(p.fleets))
 	}
 	for _, measure := range measures {
 		rows, err := measure(ctx)
@@ -121,7 +154,10 @@ func print(r report) error {
 		fmt.Fprintf(t, "%s\t%.3f\t%s\t%.3f\t%s\t%.3f\t%d\t%.3f\t%s\t\n", row.Name, row.P50, bound(row.WantP50),
 			row.P95, bound(row.WantP95), row.Max, row.N, row.CPU, row.Note)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return curve(r.Rows)
 }
 
 func bound(v float64) string {

@@ -13,8 +13,8 @@ import (
 )
 
 // writes are the API server's requests that change something, leases and
-// events aside.
-func (f *fleet) writes(ctx context.Context) int {
+// events aside; where resources are named, only those of these.
+func (f *fleet) writes(ctx context.Context, resources ...string) int {
 	data, err := f.client.RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
 		return -1
@@ -22,7 +22,7 @@ func (f *fleet) writes(ctx context.Context) int {
 	total := 0
 	for line := range strings.Lines(string(data)) {
 		if !strings.HasPrefix(line, "apiserver_request_total{") || strings.Contains(line, `resource="leases"`) || strings.Contains(line, `resource="events"`) ||
-			!writing(line) {
+			!writing(line) || !of(line, resources) {
 			continue
 		}
 		var n float64
@@ -41,12 +41,22 @@ func writing(line string) bool {
 	return false
 }
 
+// of says whether the request was of one of the resources; none are all.
+func of(line string, resources []string) bool {
+	for _, r := range resources {
+		if strings.Contains(line, `resource="`+r+`"`) {
+			return true
+		}
+	}
+	return len(resources) == 0
+}
+
 // readiness knows which objects are ready, by a watch.
 type readiness struct {
 	ready atomic.Int64
 }
 
-func watchReadiness(ctx context.Context, client dynamic.ResourceInterface) (*readiness, error) {
+func watchReadiness(ctx context.Context, client dynamic.ResourceInterface, isReady func(*unstructured.Unstructured) bool) (*readiness, error) {
 	w, err := client.Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -71,7 +81,7 @@ func watchReadiness(ctx context.Context, client dynamic.ResourceInterface) (*rea
 
 // all waits until n are ready.
 func (r *readiness) all(ctx context.Context, n int) (time.Time, error) {
-	deadline := time.Now().Add(20 * time.Minute)
+	deadline := time.Now().Add(40 * time.Minute)
 	for r.ready.Load() < int64(n) {
 		if ctx.Err() != nil || time.Now().After(deadline) {
 			return time.Time{}, fmt.Errorf("%d of %d are ready", r.ready.Load(), n)
