@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/rand"
@@ -68,6 +69,11 @@ func RunController(ctx context.Context, o ControllerOptions) error {
 	})
 	if err != nil {
 		return err
+	}
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fairway_shards", Help: "The shards that this replica has."},
+		func() float64 { return float64(shards.Held()) })
+	if err := metrics.Registry.Register(held); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
 	}
 	e, err := s.newEngine(st, shards)
 	if err != nil {
