@@ -16,6 +16,7 @@
 //
 //	core        the words that all of them speak; imports no sibling
 //	controller  thin reconcilers, one a kind: load, call the stage, write status
+//	orphan      objects of a namespace that nobody has asked for
 //	signature   who has signed a commit
 //	syncwindow  when a project lets its Applications be synced
 //	identity    who you are, what you may do: asked of Kubernetes

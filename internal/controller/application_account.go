@@ -24,6 +24,7 @@ func (a *applicationRun) actAs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.projectIs = p
 	a.delivery.options.As, err = destinationUser(p, a.app, a.at)
 	return err
 }

@@ -87,6 +87,7 @@ func (r *applications) forget(key types.NamespacedName) {
 	r.byCluster.set(key)
 	owner := core.Owner{Dialect: core.ArgoCD, Kind: argo.ApplicationKind, Namespace: key.Namespace, Name: key.Name}
 	r.private.forget(owner)
+	r.orphans.Leave(owner)
 	r.stages.Watcher.Forget(owner)
 	r.unbind(owner)
 }
@@ -104,6 +105,8 @@ type applicationRun struct {
 	now    time.Time
 
 	delivery *delivery
+	// projectIs is the Application's project, once it was read.
+	projectIs *argo.AppProject
 	// at is the cluster that it is for; located is why it cannot be had.
 	at      place
 	located error
@@ -299,6 +302,7 @@ func (a *applicationRun) end(ctx context.Context) (reconcile.Result, error) {
 		a.within(jitter(a.opts.Poll))
 	}
 	a.within(jitter(a.opts.Resync))
+	a.noteOrphans()
 	if err := a.write(ctx); err != nil {
 		return reconcile.Result{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/orphan"
 )
 
 // Options are the engine's. The zero value is ready for use.
@@ -72,7 +73,10 @@ type Engine struct {
 	connected   *prometheus.GaugeVec
 	others      *others
 	readiness   *health.Readiness
-	stats       *stats
+	orphans     *orphan.Watcher
+	// here is the cluster that we run in.
+	here  *kube.Client
+	stats *stats
 
 	apps    *applications
 	kustoms *kustomizations

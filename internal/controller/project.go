@@ -139,8 +139,7 @@ func (a *applicationRun) permitsObject(p *argo.AppProject, o *unstructured.Unstr
 	if ns := o.GetNamespace(); ns != "" && !permitsDestination(p, a.at.destination(ns)) {
 		return &ProjectError{p.Name, fmt.Sprintf("does not permit the namespace of %s%s", ref, a.at.abroad())}
 	}
-	if matchKind(p.Spec.NamespaceResourceBlacklist, ref) ||
-		len(p.Spec.NamespaceResourceWhitelist) > 0 && !matchKind(p.Spec.NamespaceResourceWhitelist, ref) {
+	if namespacedKindDenied(p, ref) {
 		return &ProjectError{p.Name, fmt.Sprintf("does not permit the kind of %s", ref)}
 	}
 	return nil
@@ -153,6 +152,11 @@ func clusterKindPermitted(p *argo.AppProject, ref core.ObjectRef) bool {
 		})
 	}
 	return match(p.Spec.ClusterResourceWhitelist) && !match(p.Spec.ClusterResourceBlacklist)
+}
+
+func namespacedKindDenied(p *argo.AppProject, ref core.ObjectRef) bool {
+	return matchKind(p.Spec.NamespaceResourceBlacklist, ref) ||
+		len(p.Spec.NamespaceResourceWhitelist) > 0 && !matchKind(p.Spec.NamespaceResourceWhitelist, ref)
 }
 
 func matchKind(list []metav1.GroupKind, ref core.ObjectRef) bool {

@@ -33,6 +33,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/mark"
+	"github.com/fairway-cd/fairway/internal/orphan"
 )
 
 // Setup adds the reconcilers of all dialects to mgr, and has it run the drift
@@ -50,6 +51,10 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	stats, err := newStats(metrics.Registry)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	here, err := kube.New(mgr.GetConfig())
+	if err != nil {
+		return nil, err
 	}
 	readiness, err := health.NewReadiness()
 	if err != nil {
@@ -74,6 +79,7 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 		opts:   opts,
 
 		readiness: readiness,
+		here:      here,
 		caps:      kube.NewDiscovery(clientset.Discovery()),
 		stats:     stats,
 	}
@@ -96,6 +102,10 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	e.sets = newApplicationSets(e, clientset)
 	e.helm = newHelmKinds(e)
 	e.sealed = newSealedSecrets(e)
+	e.orphans = orphan.New(mark.Tracking{ArgoNamespace: e.opts.ArgoNamespace}, func(o core.Owner) { e.wake(o, drifted) })
+	if err := mgr.Add(manager.RunnableFunc(e.orphans.Run)); err != nil {
+		return nil, err
+	}
 	if err := e.addControllers(mgr); err != nil {
 		return nil, err
 	}
