@@ -172,6 +172,9 @@ func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconc
 			return k.observe(ctx)
 		}
 	}
+	if wait, sees := k.sees(k.memory, k.delivery.owner, k.inventory(), &k.why, k.now); !sees {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
 	if err := k.dependenciesReady(ctx); err != nil {
 		return k.fail(ctx, meta.DependencyNotReadyReason, err)
 	}

@@ -31,6 +31,8 @@ type memory struct {
 	// look is when the fights of a Kustomization are to be looked at; zero is
 	// never.
 	look time.Time
+	// sight is of what was there before the process was.
+	sight sight
 	// wait is set while a sync waits for objects, parting while a deletion is
 	// not through.
 	wait, parting *waiting
