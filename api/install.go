@@ -15,7 +15,9 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
@@ -96,19 +98,31 @@ func Install(ctx context.Context, cfg *rest.Config) ([]Outcome, error) {
 		return nil, fmt.Errorf("connect to install CustomResourceDefinitions: %w", err)
 	}
 	out := make([]Outcome, len(wanted))
-	group, ctx := errgroup.WithContext(ctx)
+	group, installing := errgroup.WithContext(ctx)
 	for i, crd := range wanted {
 		group.Go(func() (err error) {
-			if out[i], err = install(ctx, client, crd); err != nil {
+			if out[i], err = install(installing, client, crd); err != nil {
 				return fmt.Errorf("install %s: %w", crd.Name, err)
-			}
-			if err := served(ctx, client, crd.Name); err != nil {
-				return fmt.Errorf("wait for %s: %w", crd.Name, err)
 			}
 			return nil
 		})
 	}
-	return out, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return out, served(ctx, client.Discovery(), expected(wanted, out))
+}
+
+// expected are the kinds that the API server is going to serve: of somebody
+// else's definition not those versions that are not in it.
+func expected(wanted []*apiextensions.CustomResourceDefinition, outcomes []Outcome) []schema.GroupVersionResource {
+	var kinds []schema.GroupVersionResource
+	for i, crd := range wanted {
+		if kind := stored(crd); !slices.Contains(outcomes[i].Missing, kind.Version) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
 }
 
 func install(ctx context.Context, client clientset.Interface, crd *apiextensions.CustomResourceDefinition) (Outcome, error) {
@@ -156,65 +170,74 @@ func unserved(live, wanted *apiextensions.CustomResourceDefinition) []string {
 	return missing
 }
 
-// served waits until objects of the kind can be listed and the kind is found by
-// who looks for it. That it is established comes a moment earlier than both,
-// and who asks in between is refused.
-func served(ctx context.Context, client clientset.Interface, name string) error {
-	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		crd, err := client.ApiextensionsV1().CustomResourceDefinitions().Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return false, err
-		}
-		for _, c := range crd.Status.Conditions {
-			if c.Type == apiextensions.Established && c.Status == apiextensions.ConditionTrue {
-				return listable(ctx, client, crd) && discovered(client, crd), nil
+// serveTimeout bounds how long the API server may take until it serves new
+// kinds: a second, but on a busy or small machine many.
+const serveTimeout = 3 * time.Minute
+
+// served waits until the API server serves the kinds and tells of them. Each of
+// these is made anew some time after the other: how a kind is served, the list
+// of a version's kinds, and the list of everything, by which clients go. Who
+// asks in between is refused. What is asked for often is small: the work that
+// it makes is taken from the work that is waited for.
+func served(ctx context.Context, client discovery.DiscoveryInterface, kinds []schema.GroupVersionResource) error {
+	waiting := map[schema.GroupVersionResource]bool{}
+	for _, kind := range kinds {
+		waiting[kind] = true
+	}
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, serveTimeout, true, func(ctx context.Context) (bool, error) {
+		for kind := range waiting {
+			if listed(client, kind) && listable(ctx, client, kind) {
+				delete(waiting, kind)
 			}
 		}
-		return false, nil
+		return len(waiting) == 0 && discovered(client, kinds), nil
 	})
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return errors.New("the API server does not serve it within a minute")
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		return err
 	}
-	return err
+	for kind := range waiting {
+		return fmt.Errorf("wait for %s: the API server does not serve it within %s", kind.GroupResource(), serveTimeout)
+	}
+	return fmt.Errorf("wait for our kinds: the API server does not tell of them within %s", serveTimeout)
 }
 
-// discovered says whether the API server tells of the stored version in its
-// list of groups, and of the kind in that of the version: each is made anew
-// some time after the other.
-func discovered(client clientset.Interface, crd *apiextensions.CustomResourceDefinition) bool {
-	groups, err := client.Discovery().ServerGroups()
-	if err != nil {
-		return false
-	}
+// stored is the version of a kind that is stored.
+func stored(crd *apiextensions.CustomResourceDefinition) schema.GroupVersionResource {
+	kind := schema.GroupVersionResource{Group: crd.Spec.Group, Resource: crd.Spec.Names.Plural}
 	for _, v := range crd.Spec.Versions {
-		if !v.Storage {
-			continue
-		}
-		gv := crd.Spec.Group + "/" + v.Name
-		listed := slices.ContainsFunc(groups.Groups, func(g metav1.APIGroup) bool {
-			return slices.ContainsFunc(g.Versions, func(v metav1.GroupVersionForDiscovery) bool { return v.GroupVersion == gv })
-		})
-		if !listed {
-			return false
-		}
-		resources, err := client.Discovery().ServerResourcesForGroupVersion(gv)
-		if err != nil || !slices.ContainsFunc(resources.APIResources, func(r metav1.APIResource) bool { return r.Name == crd.Spec.Names.Plural }) {
-			return false
+		if v.Storage {
+			kind.Version = v.Name
 		}
 	}
-	return true
+	return kind
 }
 
-// listable asks for one object of the stored version.
-func listable(ctx context.Context, client clientset.Interface, crd *apiextensions.CustomResourceDefinition) bool {
-	for _, v := range crd.Spec.Versions {
-		if !v.Storage {
+// listed says whether the kind is in the list of its version.
+func listed(client discovery.DiscoveryInterface, kind schema.GroupVersionResource) bool {
+	resources, err := client.ServerResourcesForGroupVersion(kind.GroupVersion().String())
+	return err == nil && slices.ContainsFunc(resources.APIResources, func(r metav1.APIResource) bool { return r.Name == kind.Resource })
+}
+
+// listable asks for one object of the kind.
+func listable(ctx context.Context, client discovery.DiscoveryInterface, kind schema.GroupVersionResource) bool {
+	err := client.RESTClient().Get().AbsPath("/apis", kind.Group, kind.Version, kind.Resource).Param("limit", "1").Do(ctx).Error()
+	// Whoever may not list has nothing to wait for.
+	return err == nil || apierrors.IsForbidden(err)
+}
+
+// discovered says whether the list of everything has the kinds.
+func discovered(client discovery.DiscoveryInterface, kinds []schema.GroupVersionResource) bool {
+	// An error about the groups of others does not concern us.
+	_, lists, _ := client.ServerGroupsAndResources()
+	told := map[schema.GroupVersionResource]bool{}
+	for _, list := range lists {
+		gv, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
 			continue
 		}
-		err := client.Discovery().RESTClient().Get().
-			AbsPath("/apis", crd.Spec.Group, v.Name, crd.Spec.Names.Plural).Param("limit", "1").Do(ctx).Error()
-		// Whoever may not list has nothing to wait for.
-		return err == nil || apierrors.IsForbidden(err)
+		for _, r := range list.APIResources {
+			told[gv.WithResource(r.Name)] = true
+		}
 	}
-	return true
+	return !slices.ContainsFunc(kinds, func(kind schema.GroupVersionResource) bool { return !told[kind] })
 }
