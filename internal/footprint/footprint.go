@@ -16,7 +16,6 @@ type Memory struct {
 	program []span
 	// held and faults are what they were when something was given back.
 	held, faults uint64
-	at           time.Time
 }
 
 // span is a part of the address space.
@@ -27,10 +26,11 @@ type span struct{ from, to uintptr }
 func Own() *Memory { return &Memory{program: programSpans()} }
 
 const (
-	// quiet is how long nothing must go on for a burst of work to be over.
+	// quiet is how long nothing must go on for a burst of work to be over, and
+	// rest how long for the program's pages not to be needed soon: to map them
+	// again costs ten milliseconds and more of the next small job.
 	quiet = time.Second
-	// rest is the least time from one giving back to the next.
-	rest = 5 * time.Second
+	rest  = 15 * time.Second
 	// spare is how much the runtime may hold more than it must before it is
 	// worth a garbage collection to give it back.
 	spare = 8 << 20
@@ -44,27 +44,30 @@ func (m *Memory) Keep(ctx context.Context) {
 	tick := time.NewTicker(quiet)
 	defer tick.Stop()
 	var cycles, faults uint64
+	var since time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		c, f := collections(), pageFaults()
-		if c == cycles && f < faults+spareFaults/10 && time.Since(m.at) >= rest {
-			m.Trim()
-			c, f = collections(), pageFaults()
+		if c, f := collections(), pageFaults(); c != cycles || f >= faults+spareFaults/10 {
+			cycles, faults, since = c, f, time.Now()
+			continue
 		}
-		cycles, faults = c, f
+		m.Trim(time.Since(since) >= rest)
+		cycles, faults = collections(), pageFaults()
 	}
 }
 
-// Trim gives back what is worth it.
-func (m *Memory) Trim() {
-	switch {
-	case m.held == 0 || held() >= m.held+spare:
-		m.Release()
-	case pageFaults() >= m.faults+spareFaults:
+// Trim gives back what is worth it: of the heap, and, where the process is at
+// rest, of the program.
+func (m *Memory) Trim(resting bool) {
+	first := m.held == 0
+	if first || held() >= m.held+spare {
+		m.releaseHeap()
+	}
+	if first || resting && pageFaults() >= m.faults+spareFaults {
 		m.releaseProgram()
 	}
 }
@@ -72,16 +75,20 @@ func (m *Memory) Trim() {
 // Release gives back all that can be. It costs a garbage collection, and that
 // the pages of the program that are used are mapped again.
 func (m *Memory) Release() {
+	m.releaseHeap()
+	m.releaseProgram()
+}
+
+func (m *Memory) releaseHeap() {
 	debug.FreeOSMemory()
 	m.held = held()
-	m.releaseProgram()
 }
 
 func (m *Memory) releaseProgram() {
 	for _, s := range m.program {
 		s.release()
 	}
-	m.faults, m.at = pageFaults(), time.Now()
+	m.faults = pageFaults()
 }
 
 // held is what the runtime has of the system's memory.

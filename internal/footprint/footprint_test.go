@@ -113,18 +113,18 @@ func TestReleaseWhileWorking(t *testing.T) {
 // A process that has nothing to give back is left alone.
 func TestTrimOnlyWhatIsWorthIt(t *testing.T) {
 	m := Own()
-	m.Trim()
+	m.Trim(true)
 	if m.held == 0 {
 		t.Fatal("what the start has left was not given back")
 	}
 	before := collections()
-	m.Trim()
+	m.Trim(true)
 	if n := collections() - before; n > 0 {
 		t.Errorf("%d collections for nothing", n)
 	}
 	burst(t)
 	before = collections()
-	m.Trim()
+	m.Trim(true)
 	if collections() == before {
 		t.Error("nothing was given back after a burst")
 	}

@@ -250,8 +250,10 @@ func (f *fleet) restart(ctx context.Context) error {
 	if err := f.calm(ctx); err != nil {
 		return err
 	}
+	took := time.Since(began) - calmFor
+	time.Sleep(restFor)
 	u := f.usage()
-	f.add(stepRestart, []time.Duration{time.Since(began) - calmFor}, u, u.cpu, treeUsage(f.cluster).cpu, f.writes(ctx, f.kinds...))
+	f.add(stepRestart, []time.Duration{took}, u, u.cpu, treeUsage(f.cluster).cpu, f.writes(ctx, f.kinds...))
 	return nil
 }
 
@@ -263,8 +265,11 @@ const (
 	stepHeal    = "drift until healed"
 	stepAll     = "a commit that changes all"
 	stepRestart = "a restart, until calm"
-	// fewTries is how often what is short is measured.
+	// fewTries is how often what is short is measured, and restFor how long our
+	// processes have nothing to do, after what is measured once, before their
+	// memory is read.
 	fewTries = 5
+	restFor  = 20 * time.Second
 )
 
 // measure does it as often as asked, and counts the CPU and the API server's
@@ -287,6 +292,9 @@ func (f *fleet) measure(ctx context.Context, what string, tries int, do func(try
 		}
 	}
 	stop()
+	if tries == 1 {
+		time.Sleep(restFor)
+	}
 	after := f.usage()
 	f.add(what, all, after, after.cpu-before.cpu, treeUsage(f.cluster).cpu-api.cpu, f.writes(ctx)-writes)
 	return nil
