@@ -48,7 +48,7 @@ func (a *applicationRun) healObjects(ctx context.Context, lost []drift.ObjectSta
 	}
 	op := a.automatedOperation(resources)
 	started := metav1.NewTime(a.now)
-	outcome, err := a.stages.Deployer.Apply(ctx, plan)
+	outcome, err := a.applyHeal(ctx, plan)
 	switch {
 	case ctx.Err() != nil:
 		return reconcile.Result{}, ctx.Err()

@@ -86,6 +86,7 @@ type Engine struct {
 	sealed  *sealedSecrets
 	private *discreet
 	sharded []*sharded
+	healing healing
 }
 
 // RefUpdated wakes those, and only those, whose source is the repository that

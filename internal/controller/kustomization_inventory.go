@@ -85,7 +85,7 @@ func (k *kustomizationRun) healObjects(ctx context.Context, lost []drift.ObjectS
 	for _, s := range lost {
 		plan.Only = append(plan.Only, s.Ref)
 	}
-	outcome, err := k.stages.Deployer.Apply(ctx, plan)
+	outcome, err := k.applyHeal(ctx, plan)
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}

@@ -72,11 +72,12 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	e := &Engine{
-		client: client.WithFieldOwner(cached, mark.ControllerManager),
-		reader: mgr.GetAPIReader(),
-		events: mgr.GetEventRecorder("fairway"),
-		stages: stages,
-		opts:   opts,
+		client:  client.WithFieldOwner(cached, mark.ControllerManager),
+		reader:  mgr.GetAPIReader(),
+		events:  mgr.GetEventRecorder("fairway"),
+		stages:  stages,
+		opts:    opts,
+		healing: newHealing(),
 
 		readiness: readiness,
 		here:      here,

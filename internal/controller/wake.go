@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	ctrlsource "sigs.k8s.io/controller-runtime/pkg/source"
 )
@@ -48,8 +49,8 @@ func (w *waker) source() ctrlsource.Source {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.queue = q
-		for key := range w.pending {
-			q.Add(reconcile.Request{NamespacedName: key})
+		for key, r := range w.pending {
+			w.add(key, r)
 		}
 		return nil
 	})
@@ -61,8 +62,24 @@ func (w *waker) wake(key types.NamespacedName, r reason) {
 	defer w.mu.Unlock()
 	w.pending[key] |= r
 	if w.queue != nil {
-		w.queue.Add(reconcile.Request{NamespacedName: key})
+		w.add(key, r)
 	}
+}
+
+// add queues the object. What only has drifted waits for what somebody asks
+// for: when a thousand objects drift at once, a commit is not the last.
+func (w *waker) add(key types.NamespacedName, r reason) {
+	req := reconcile.Request{NamespacedName: key}
+	queue, ok := w.queue.(priorityqueue.PriorityQueue[reconcile.Request])
+	if !ok {
+		w.queue.Add(req)
+		return
+	}
+	priority := 0
+	if r != drifted {
+		priority = 10
+	}
+	queue.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, req)
 }
 
 // take returns what has happened to the object, and forgets it. Nothing
