@@ -410,8 +410,10 @@ func TestRollbackTogether(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	// Each would go back by one entry of its own history, which are different.
-	h.push(repo, map[string]string{"one/kustomization.yaml": "resources: [../base]\nnameSuffix: -one\nnamePrefix: y-\n"})
-	h.waitLive("v1", "ConfigMap", "together", "y-settings-one", nil)
+	next := h.push(repo, map[string]string{"one/kustomization.yaml": "resources: [../base]\nnameSuffix: -one\nnamePrefix: y-\n"})
+	h.waitApp("together-one", "to have it", func(a *argo.Application) bool {
+		return healthy(a) && len(a.Status.History) > 0 && a.Status.History[len(a.Status.History)-1].Revision == next
+	})
 	var conflict *RollbackConflictError
 	if _, err := h.engine.RollbackAll(t.Context(), requests[:2]); !errors.As(err, &conflict) {
 		t.Errorf("error %v", err)

@@ -148,11 +148,17 @@ func (r *helmReleases) interruptible(ctx context.Context, key types.NamespacedNa
 	}
 }
 
+// forget drops what is known of a HelmRelease that is gone, and where it was.
 func (r *helmReleases) forget(key types.NamespacedName) {
+	r.drop(key)
+	r.forgetPlace(helmOwner(key))
+}
+
+// drop is forget for one that may still be looked at.
+func (r *helmReleases) drop(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.depends.set(key)
 	r.stages.Releases.Expect(context.Background(), key, nil)
-	r.forgetPlace(helmOwner(key))
 	r.wakeDependents(helmReleaseDep(key), specChanged)
 }
 

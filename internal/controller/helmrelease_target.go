@@ -80,6 +80,6 @@ func (h *helmReleaseRun) finalize(ctx context.Context) (reconcile.Result, error)
 	if err := h.deleteChart(ctx); err != nil {
 		return reconcile.Result{}, err
 	}
-	h.releases.forget(h.key)
+	h.releases.drop(h.key)
 	return reconcile.Result{}, h.removeFinalizer(ctx)
 }
