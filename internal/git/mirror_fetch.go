@@ -204,6 +204,9 @@ func (s *Store) runFetch(ctx context.Context, r *repository, u remote, auth Auth
 	cancel()
 	<-watched
 	s.setSize(r.dir, size.Load())
+	if err != nil {
+		r.leftBehind() // half of a pack, where it was ended or the disk is full
+	}
 	switch {
 	case err == nil:
 		return nil

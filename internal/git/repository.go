@@ -275,6 +275,14 @@ func (r *repository) ready(ctx context.Context) error {
 	return err
 }
 
+// leftBehind says that a write has failed in the middle, so that the next one
+// recovers the repository first.
+func (r *repository) leftBehind() {
+	r.recovery.Lock()
+	defer r.recovery.Unlock()
+	r.recovered = false
+}
+
 // recoverWrites waits for pushes that outlived the last server process, and
 // removes what those left that did not: lock files, half-written objects, and a line of
 // a reflog that was cut short, which would spoil the next.
