@@ -46,7 +46,7 @@ Application in --app-namespace, NAMESPACE/NAME, or the name of a Kustomization.`
 	cmd.PersistentFlags().StringVarP(&o.namespace, "app-namespace", "N", "", "namespace of the Application (default "+defaultAppNamespace+")")
 	cmd.AddCommand(
 		newAppCreateCommand(o), newAppGetCommand(o), newAppListCommand(o), newAppDiffCommand(o), newAppCompareCommand(o), newAppRenderCommand(o),
-		newAppSyncCommand(o), newAppWaitCommand(o), newAppHistoryCommand(o), newAppRollbackCommand(o),
+		newAppSyncCommand(o), newAppTerminateCommand(o), newAppWaitCommand(o), newAppHistoryCommand(o), newAppRollbackCommand(o),
 		newAppPinCommand(o), newAppUnpinCommand(o), newAppDeleteCommand(o),
 	)
 	return cmd

@@ -261,6 +261,11 @@ func printApplication(t *tabwriter.Writer, app *argo.Application) {
 	if s := app.Status.OperationState; s != nil {
 		fmt.Fprintf(t, "Operation:\t%s %s\n", s.Phase, s.Message)
 	}
+	if d := app.Status.Delivered; d != nil {
+		fmt.Fprintf(t, "Delivered:\t%s at %s: rendered in %s, applied in %s, waited for %s\n", shortCommit(cmp.Or(d.Revision, strings.Join(d.Revisions, ","))),
+			d.AppliedAt.UTC().Format(time.RFC3339), d.Took.Render.Duration, d.Took.Apply.Duration, d.Took.Wait.Duration)
+		fmt.Fprintf(t, "Inputs:\t%s\n", d.Inputs)
+	}
 	for _, c := range app.Status.Conditions {
 		fmt.Fprintf(t, "Condition:\t%s: %s\n", c.Type, strings.ReplaceAll(c.Message, "\n", "\n\t"))
 	}
@@ -298,6 +303,11 @@ func printKustomization(t *tabwriter.Writer, k *kustomizev1.Kustomization) {
 	fmt.Fprintf(t, "Source:\t%s\n", row.Source)
 	fmt.Fprintf(t, "Path:\t%s\n", row.Path)
 	fmt.Fprintf(t, "Applied:\t%s\n", k.Status.LastAppliedRevision)
+	if h := k.Status.History.Latest(); h != nil && h.Metadata["inputs"] != "" {
+		fmt.Fprintf(t, "Delivered:\t%s at %s: rendered in %s, applied in %s, waited for %s\n", h.Metadata["revision"],
+			h.LastReconciled.UTC().Format(time.RFC3339), h.Metadata["render"], h.Metadata["apply"], h.Metadata["wait"])
+		fmt.Fprintf(t, "Inputs:\t%s\n", h.Metadata["inputs"])
+	}
 	for _, c := range k.Status.Conditions {
 		fmt.Fprintf(t, "Condition:\t%s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
 	}

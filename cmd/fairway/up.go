@@ -22,6 +22,8 @@ type upOptions struct {
 	nodes      string
 	kubeconfig string
 	context    bool
+	// syncTimeout is how long a sync may take.
+	syncTimeout time.Duration
 }
 
 func newUpCommand(g *globals) *cobra.Command {
@@ -51,6 +53,7 @@ simulated nodes, on which pods are only reported to run.`,
 	f.StringVar(&o.tlsKey, "tls-key", "", "key for --tls-cert, PEM")
 	f.StringVar(&o.nodes, "nodes", "", "nodes of the embedded cluster: auto, kwok or real (default auto)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "use the cluster of this kubeconfig and start none")
+	f.DurationVar(&o.syncTimeout, "sync-timeout", 0, "how long a sync of an Application may take, hooks, waves and retries included (default 24h; negative is for ever)")
 	f.BoolVar(&o.context, "context", false, "add a context 'fairway' to your own kubeconfig")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return cmd
@@ -103,6 +106,9 @@ func (o *upOptions) configure(cmd *cobra.Command, inst *app.Instance) error {
 			return &exitError{exitUsage, fmt.Errorf("--port %d: want 1 to 65535", o.port)}
 		}
 		c.Port = o.port
+	}
+	if changed("sync-timeout") {
+		c.SyncTimeout = o.syncTimeout.String()
 	}
 	if changed("listen") {
 		for _, address := range o.listen {

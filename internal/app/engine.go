@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	argoproj "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
@@ -61,11 +62,18 @@ func (s *Server) newEngine(st *stores, shards controller.Shards) (*engine, error
 	if e.stage, err = s.newStages(config, st); err != nil {
 		return nil, err
 	}
+	if err := measureDeliveries(metrics.Registry, e.view.List); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
 	rules := &healthRules{config: config, owners: e.stage.health, recheck: e.stage.fleet.RecheckAll, events: mgr.GetEventRecorder("fairway")}
 	if err := mgr.Add(rules); err != nil {
 		return nil, fmt.Errorf("making the engine: %w", err)
 	}
-	e.core, err = controller.Setup(mgr, e.stage.forController(st), controller.Options{Shards: shards})
+	timeout, err := s.inst.syncTimeout()
+	if err != nil {
+		return nil, err
+	}
+	e.core, err = controller.Setup(mgr, e.stage.forController(st), controller.Options{Shards: shards, SyncTimeout: timeout})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"sigs.k8s.io/yaml"
@@ -62,6 +63,9 @@ type Config struct {
 	Nodes NodeMode `json:"nodes,omitempty"`
 	// Kubeconfig of a cluster to use; empty starts an embedded one.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// SyncTimeout is how long a sync may take, in Go's form; empty is the
+	// engine's default.
+	SyncTimeout string `json:"syncTimeout,omitempty"`
 }
 
 // NodeMode is what nodes an embedded cluster has.
@@ -215,4 +219,16 @@ func writeFile(path string, data []byte) error {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
+}
+
+// syncTimeout is how long a sync may take; 0 is the engine's default.
+func (i *Instance) syncTimeout() (time.Duration, error) {
+	if i.Config.SyncTimeout == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(i.Config.SyncTimeout)
+	if err != nil {
+		return 0, &ConfigError{Path: i.path(configName), Err: fmt.Errorf("syncTimeout: %w", err)}
+	}
+	return d, nil
 }

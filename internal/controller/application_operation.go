@@ -31,6 +31,7 @@ func (a *applicationRun) finish(ctx context.Context, t *target, op argo.Operatio
 	if errors.As(err, &unconfirmed) {
 		return a.waitForConfirmation(ctx, t, op, outcome, unconfirmed)
 	}
+	took := stepsOf(t, a.wait, outcome.Took)
 	failed := mournsSync(state.SyncResult)
 	state.SyncResult, state.FinishedAt = a.result(t, outcome), now()
 	selective := len(op.Sync.Resources) > 0
@@ -55,6 +56,8 @@ func (a *applicationRun) finish(ctx context.Context, t *target, op argo.Operatio
 		a.completeOperation(argo.OperationSucceeded, succeeded(op, outcome))
 		if !op.Sync.DryRun && !selective {
 			a.remember(t, op)
+			a.status.Delivered = delivered(t, took)
+			a.stats.measure(argo.ApplicationKind, took)
 		}
 		a.event(a.object, "Normal", "Synced", fmt.Sprintf("synced %s: %s", short(t), state.Message))
 	}

@@ -130,6 +130,7 @@ func (a *applicationRun) waitFor(ctx context.Context, t *target, op argo.Operati
 	if before != nil {
 		w.since = before.since
 	}
+	w.worked(before, outcome.Took)
 	for i := range w.results {
 		w.results[i].Live = nil
 	}

@@ -204,6 +204,7 @@ func (h *helmReleaseRun) testsFailed(last *release.Record) bool {
 func (h *helmReleaseRun) act(ctx context.Context, next step, last *release.Record) error {
 	st := &h.hr.Status
 	began := time.Now()
+	var took steps
 	var err error
 	switch next {
 	case stepInstall:
@@ -213,7 +214,7 @@ func (h *helmReleaseRun) act(ctx context.Context, next step, last *release.Recor
 			return err
 		}
 		var rec *release.Record
-		rec, err = h.release.Install(ctx, h.render(h.hr.GetInstall().DisableSchemaValidation), h.values, h.installOptions(last))
+		rec, err = h.release.Install(ctx, timed(h.render(h.hr.GetInstall().DisableSchemaValidation), &took.render), h.values, h.installOptions(last))
 		err = h.ended(ctx, last, rec, helmv2.ReleaseActionInstall, err)
 	case stepUpgrade:
 		st.LastAttemptedReleaseAction = helmv2.ReleaseActionUpgrade
@@ -222,7 +223,7 @@ func (h *helmReleaseRun) act(ctx context.Context, next step, last *release.Recor
 			return err
 		}
 		var rec *release.Record
-		rec, err = h.release.Upgrade(ctx, h.render(h.hr.GetUpgrade().DisableSchemaValidation), h.values, h.hr.GetUpgrade().PreserveValues, h.upgradeOptions())
+		rec, err = h.release.Upgrade(ctx, timed(h.render(h.hr.GetUpgrade().DisableSchemaValidation), &took.render), h.values, h.hr.GetUpgrade().PreserveValues, h.upgradeOptions())
 		err = h.ended(ctx, last, rec, helmv2.ReleaseActionUpgrade, err)
 		h.forced = false
 	case stepTest:
@@ -245,6 +246,9 @@ func (h *helmReleaseRun) act(ctx context.Context, next step, last *release.Recor
 	}
 	if next == stepInstall || next == stepUpgrade {
 		st.LastAttemptedReleaseActionDuration = &metav1.Duration{Duration: time.Since(began).Round(time.Millisecond)}
+		if err == nil {
+			h.noteDelivered(began, took.render)
+		}
 	}
 	return err
 }

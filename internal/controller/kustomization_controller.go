@@ -294,7 +294,6 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	if err := k.announce(ctx, t, resumed); err != nil {
 		return reconcile.Result{}, err
 	}
-	began := time.Now()
 	outcome, err := k.stages.Deployer.Apply(ctx, deploy.Plan{
 		Owner: k.delivery.owner, Objects: t.objects.list(), Inventory: k.inventory(), Options: options,
 		Known: k.known(), Revision: t.revision(), Resumed: resumed, Reads: k.reads(),
@@ -311,12 +310,13 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	k.stages.Watcher.Expect(k.delivery.owner, outcome.Inventory)
 	var waiting *deploy.WaitingError
 	if errors.As(err, &waiting) {
-		return k.waitFor(ctx, t, waiting)
+		return k.waitFor(ctx, t, outcome, waiting)
 	}
+	took := stepsOf(t, k.wait, outcome.Took)
 	k.wait = nil
 	k.follow()
 	k.stats.sync(err)
-	return k.applied(ctx, t, outcome, err, time.Since(began))
+	return k.applied(ctx, t, outcome, err, took)
 }
 
 // announce writes what is going to be applied, before it is, and that it is
@@ -356,9 +356,9 @@ func (k *kustomizationRun) superseded(t *target) func() bool {
 }
 
 // applied takes the outcome into the status.
-func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *deploy.Outcome, err error, took time.Duration) (reconcile.Result, error) {
+func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *deploy.Outcome, err error, took steps) (reconcile.Result, error) {
 	revision := t.revisions[0].String()
-	metadata := map[string]string{"revision": revision}
+	metadata := t.metadata(revision, took)
 	if err != nil {
 		k.deployed = ""
 		reason := meta.ReconciliationFailedReason
@@ -371,7 +371,7 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 		case errors.As(err, &object) && object.Op == "prune":
 			reason = meta.PruneFailedReason
 		}
-		k.status.History.Upsert("sha256:"+t.digest, k.now, took, reason, metadata)
+		k.status.History.Upsert("sha256:"+t.digest, k.now, took.all(), reason, metadata)
 		k.event(k.object, "Warning", reason, explain(err))
 		return k.fail(ctx, reason, err)
 	}
@@ -388,7 +388,8 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 func (k *kustomizationRun) succeed(ctx context.Context) (reconcile.Result, error) {
 	revision := k.ready.revision
 	if k.status.LastAppliedRevision != revision || k.status.History.Latest() == nil {
-		k.status.History.Upsert("sha256:"+k.target.digest, k.now, k.ready.took, meta.ReconciliationSucceededReason, map[string]string{"revision": revision})
+		k.status.History.Upsert("sha256:"+k.target.digest, k.now, k.ready.took.all(), meta.ReconciliationSucceededReason, k.target.metadata(revision, k.ready.took))
+		k.stats.measure(kustomizev1.KustomizationKind, k.ready.took)
 		k.event(k.object, "Normal", meta.ReconciliationSucceededReason, "applied revision "+revision)
 	}
 	k.status.LastAppliedRevision = revision

@@ -20,7 +20,7 @@ import (
 type applied struct {
 	// revision and message are what is said of it when it is well.
 	revision, message string
-	took              time.Duration
+	took              steps
 	// asked is the request to reconcile that it has answered.
 	asked string
 	// left are the objects that were not applied because somebody said so.
@@ -36,6 +36,14 @@ type applied struct {
 
 // waiting says that what was applied is still waited for.
 func (a *applied) waiting() bool { return !a.since.IsZero() && !a.expired }
+
+// rest ends the waiting.
+func (a *applied) rest(now time.Time) {
+	if !a.since.IsZero() {
+		a.took.wait += now.Sub(a.since)
+	}
+	a.since, a.expired = time.Time{}, false
+}
 
 // checks says whether the Kustomization is ready only when objects are healthy.
 func (k *kustomizationRun) checks() bool {
@@ -53,10 +61,10 @@ func (k *kustomizationRun) judge(ctx context.Context) (reconcile.Result, error) 
 	worst, unseen := k.unwell()
 	switch {
 	case worst == nil:
-		k.ready.since, k.ready.expired = time.Time{}, false
+		k.ready.rest(k.now)
 		return k.succeed(ctx)
 	case worst.Reason == deploy.Unhealthy:
-		k.ready.since, k.ready.expired = time.Time{}, false
+		k.ready.rest(k.now)
 		return k.failHealth(ctx, worst)
 	}
 	timeout := k.k.GetTimeout()
@@ -204,7 +212,7 @@ func (k *kustomizationRun) failHealth(ctx context.Context, err error) (reconcile
 	const reason = meta.HealthCheckFailedReason
 	old := apimeta.FindStatusCondition(k.k.Status.Conditions, meta.HealthyCondition)
 	if k.full || old == nil || old.Status != metav1.ConditionFalse {
-		k.status.History.Upsert("sha256:"+k.target.digest, k.now, k.ready.took, reason, map[string]string{"revision": k.ready.revision})
+		k.status.History.Upsert("sha256:"+k.target.digest, k.now, k.ready.took.all(), reason, k.target.metadata(k.ready.revision, k.ready.took))
 		k.event(k.object, "Warning", reason, explain(err))
 	}
 	return k.fail(ctx, reason, err)

@@ -18,12 +18,13 @@ import (
 
 // waitFor leaves the apply where it is: definitions or classes, which the rest
 // needs, or what has to be made anew are not there yet.
-func (k *kustomizationRun) waitFor(ctx context.Context, t *target, err *deploy.WaitingError) (reconcile.Result, error) {
+func (k *kustomizationRun) waitFor(ctx context.Context, t *target, outcome *deploy.Outcome, err *deploy.WaitingError) (reconcile.Result, error) {
 	before := k.wait
 	w := &waiting{target: t, objects: err.Objects, looked: k.now, since: k.now}
 	if before != nil {
 		w.since = before.since
 	}
+	w.worked(before, outcome.Took)
 	k.wait, k.deployed = w, ""
 	come := k.await(k.delivery.owner, w)
 	if k.waitedTooLong() {
@@ -122,7 +123,7 @@ func (k *kustomizationRun) remain(ctx context.Context, err error) (reconcile.Res
 }
 
 // readyAgain notes what was applied, to be judged from now on.
-func (k *kustomizationRun) readyAgain(outcome *deploy.Outcome, revision string, took time.Duration) {
+func (k *kustomizationRun) readyAgain(outcome *deploy.Outcome, revision string, took steps) {
 	message := "Applied revision: " + revision
 	for _, w := range outcome.Warnings {
 		message += "; " + w.String()

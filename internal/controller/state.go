@@ -50,6 +50,7 @@ type memory struct {
 
 // target is what is wanted: revisions, and the objects that they render to.
 type target struct {
+	made made
 	// digest is of the objects and of what else was asked for.
 	digest    string
 	objects   packed

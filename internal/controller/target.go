@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -84,7 +85,7 @@ func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot)
 	if err := e.unlock(ctx, d); err != nil {
 		return nil, err
 	}
-	t := &target{params: d.work()}
+	t := &target{params: d.work(), made: made{at: time.Now()}}
 	refs, named := map[string]core.Tree{}, map[string]int{}
 	for i, s := range d.sources {
 		t.revisions = append(t.revisions, snaps[i].Revision)
@@ -124,6 +125,7 @@ func (e *Engine) render(ctx context.Context, d *delivery, snaps []core.Snapshot)
 		t.places = append(t.places, placesOf(list))
 	}
 	d.tell(e.private)
+	t.made.inputs, t.made.took = inputsOf(t.params, inputs), time.Since(t.made.at)
 	t.images = imagesOf(objects)
 	t.seal(objects)
 	return t, nil

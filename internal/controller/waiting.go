@@ -26,6 +26,9 @@ type waiting struct {
 	unconfirmed bool
 	// since is when the waiting began, looked when the cluster was last asked.
 	since, looked time.Time
+	// first is how long the apply took after which it began, applying all of
+	// them so far.
+	first, applying time.Duration
 	// log is that of a deletion's hooks.
 	log *deploy.HookLog
 }

@@ -19,6 +19,30 @@ type ApplicationStatus struct {
 	ResourceHealthSource string                 `json:"resourceHealthSource,omitempty"`
 	SourceTypes          []string               `json:"sourceTypes,omitempty"`
 	ControllerNamespace  string                 `json:"controllerNamespace,omitempty"`
+	// Delivered is of the last sync that brought everything. It is ours.
+	Delivered *Delivered `json:"delivered,omitempty"`
+}
+
+// Delivered says what was brought to the cluster, from what, when, and how long
+// each step took.
+type Delivered struct {
+	Revision  string   `json:"revision,omitempty"`
+	Revisions []string `json:"revisions,omitempty"`
+	// Inputs is the digest of all that was rendered: what was asked for, and the
+	// files that were read. Objects is that of the objects that came of it.
+	Inputs     string        `json:"inputs"`
+	Objects    string        `json:"objects"`
+	RenderedAt metav1.Time   `json:"renderedAt"`
+	AppliedAt  metav1.Time   `json:"appliedAt"`
+	Took       DeliverySteps `json:"took"`
+}
+
+// DeliverySteps are the steps of a delivery.
+type DeliverySteps struct {
+	Render metav1.Duration `json:"render"`
+	Apply  metav1.Duration `json:"apply"`
+	// Wait is for waves, hooks and prunes.
+	Wait metav1.Duration `json:"wait"`
 }
 
 // SyncStatusCode is how an Application or an object stands to its source.
