@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // workload is what the apps of a fleet are, and how they are delivered.
@@ -209,14 +211,17 @@ func prepareKustomizations(ctx context.Context, f *fleet) error {
 	})
 }
 
-// watchLive watches the metadata of the apps' objects from now on.
+// watchLive watches the metadata of the apps' objects from now on. A watch that
+// the API server ends goes on where it was.
 func (f *fleet) watchLive(ctx context.Context) (watch.Interface, error) {
 	live := f.metadata.Resource(f.live).Namespace(fleetNamespace)
 	list, err := live.List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		return nil, err
 	}
-	return live.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	return watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return live.Watch(ctx, o) },
+	})
 }
 
 // valueOf is an object's name, and what its commit has given it.
