@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -35,7 +34,7 @@ type followed struct {
 	at artifact
 	// by are the deliveries, with the places that each has read.
 	by     map[types.NamespacedName][]string
-	places map[string]map[types.NamespacedName]struct{}
+	places map[string]readers
 }
 
 func newReads() *reads {
@@ -64,7 +63,7 @@ func (r *reads) join(key types.NamespacedName, all ...sourceRead) {
 	for _, s := range all {
 		f := r.followed[s.source]
 		if f == nil {
-			f = &followed{at: s.at, by: map[types.NamespacedName][]string{}, places: map[string]map[types.NamespacedName]struct{}{}}
+			f = &followed{at: s.at, by: map[types.NamespacedName][]string{}, places: map[string]readers{}}
 			r.followed[s.source] = f
 		}
 		f.add(key, s.places)
@@ -82,10 +81,11 @@ func (f *followed) add(key types.NamespacedName, places []string) {
 	}
 	f.by[key] = places
 	for _, p := range places {
-		if f.places[p] == nil {
-			f.places[p] = map[types.NamespacedName]struct{}{}
+		if before, there := f.places[p]; there {
+			f.places[p] = before.with(key)
+		} else {
+			f.places[p] = readers{one: key}
 		}
-		f.places[p][key] = struct{}{}
 	}
 }
 
@@ -110,8 +110,13 @@ func (r *reads) left(key types.NamespacedName) {
 
 func (f *followed) drop(key types.NamespacedName) {
 	for _, p := range f.by[key] {
-		delete(f.places[p], key)
-		if len(f.places[p]) == 0 {
+		before, there := f.places[p]
+		if !there {
+			continue // a place can be among those of a delivery twice
+		}
+		if rest, any := before.without(key); any {
+			f.places[p] = rest
+		} else {
 			delete(f.places, p)
 		}
 	}
@@ -166,7 +171,9 @@ func (r *reads) advance(source, from string, to artifact, changed []string) {
 		}
 	}
 	for _, p := range changed {
-		maps.Copy(concerned, f.places[p])
+		if r, there := f.places[p]; there {
+			r.addTo(concerned)
+		}
 	}
 	f.at = to
 	for key := range concerned {
