@@ -361,7 +361,7 @@ func (a *applicationRun) begin(ctx context.Context, t *target, op argo.Operation
 	if !op.InitiatedBy.Automated {
 		a.fights.drop() // whoever asks may have ended them
 	}
-	if state.RetryCount == 0 { // what was begun for something older, or was held by a window, begins now
+	if state.RetryCount == 0 && (state.SyncResult != nil || state.Message != "") { // what was begun for something older, or was held by a window, begins now
 		state.StartedAt, state.Message = metav1.NewTime(a.now), ""
 	}
 	state.Phase, state.FinishedAt, state.SyncResult = argo.OperationRunning, nil, a.syncResult(t, &deploy.Outcome{})
