@@ -20,6 +20,7 @@ import (
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/api/flux"
 	"github.com/fairway-cd/fairway/internal/controller"
+	"github.com/fairway-cd/fairway/internal/fleet"
 )
 
 func newAppListCommand(o *appOptions) *cobra.Command {
@@ -49,6 +50,7 @@ type appRow struct {
 	Revision  string `json:"revision"`
 	Source    string `json:"source"`
 	Path      string `json:"path"`
+	Cluster   string `json:"cluster"`
 	Pinned    string `json:"pinned,omitempty"`
 	Message   string `json:"message,omitempty"`
 	// commit is Revision in full.
@@ -88,9 +90,9 @@ func runAppList(ctx context.Context, o *appOptions, selector, project, output st
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
 	return printData(out, output, rows, func(t *tabwriter.Writer) {
-		fmt.Fprintln(t, "KIND\tNAMESPACE\tNAME\tSYNC\tHEALTH\tREVISION\tSOURCE\tPATH")
+		fmt.Fprintln(t, "KIND\tNAMESPACE\tNAME\tSYNC\tHEALTH\tREVISION\tSOURCE\tPATH\tCLUSTER")
 		for _, r := range rows {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Kind, r.Namespace, r.Name, r.Sync, r.Health, r.Revision, r.Source, r.Path)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Kind, r.Namespace, r.Name, r.Sync, r.Health, r.Revision, r.Source, r.Path, r.Cluster)
 		}
 	})
 }
@@ -100,6 +102,10 @@ func applicationRow(app *argo.Application) appRow {
 		Kind: argo.ApplicationKind, Namespace: app.Namespace, Name: app.Name,
 		Sync: cmp.Or(string(app.Status.Sync.Status), "Unknown"), Health: cmp.Or(app.Status.Health.Status, "Unknown"),
 		Revision: shortCommit(app.Status.Sync.Revision), commit: app.Status.Sync.Revision, Pinned: app.Annotations[controller.AnnotationPinnedRevision],
+		Cluster: cmp.Or(app.Spec.Destination.Name, app.Spec.Destination.Server),
+	}
+	if fleet.NormalServer(r.Cluster) == argo.InClusterServer {
+		r.Cluster = argo.InClusterName
 	}
 	sources := app.Spec.Sources
 	if len(sources) == 0 && app.Spec.Source != nil {
@@ -133,7 +139,10 @@ func kustomizationRow(k *kustomizev1.Kustomization) appRow {
 	r := appRow{
 		Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name, Sync: "Unknown", Health: "Unknown",
 		Revision: shortCommit(commit), commit: commit, Source: k.Spec.SourceRef.Kind + "/" + k.Spec.SourceRef.Name, Path: k.Spec.Path,
-		Pinned: k.Annotations[controller.AnnotationPinnedRevision],
+		Pinned: k.Annotations[controller.AnnotationPinnedRevision], Cluster: argo.InClusterName,
+	}
+	if c := k.Spec.KubeConfig; c != nil && c.SecretRef != nil {
+		r.Cluster = k.Namespace + "/" + c.SecretRef.Name
 	}
 	ready := apimeta.FindStatusCondition(k.Status.Conditions, "Ready")
 	switch {

@@ -177,6 +177,22 @@ func TestApplicationInAnotherCluster(t *testing.T) {
 
 	// Deleted, its objects go there.
 	h.apply(strings.Replace(to("far-eu", "name: eu"), "metadata:\n", "metadata:\n  finalizers: [resources-finalizer.argocd.argoproj.io]\n", 1))
+	h.waitApp("far-eu", "is in sync", healthy)
+	if err := eu.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	h.waitApp("far-eu", "is away again", func(a *argo.Application) bool {
+		return conditionSays(a, argo.ConditionClusterAwayError, "is away since")
+	})
+	if err := h.kube.Delete(t.Context(), appObject("far-eu")); err != nil {
+		t.Fatal(err)
+	}
+	h.waitApp("far-eu", "is held", func(a *argo.Application) bool {
+		return conditionSays(a, argo.ConditionDeletionError, "still there", "is away since", "--cascade=false")
+	})
+	if err := eu.Restart(); err != nil {
+		t.Fatal(err)
+	}
 	h.delete(appObject("far-eu"))
 	if _, err := eu.Client.CoreV1().ConfigMaps("far").Get(t.Context(), "settings", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("its ConfigMap is still there: %v", err)

@@ -113,7 +113,7 @@ spec:
 	}
 	app.Spec = argo.ApplicationSpec{
 		Source:      &argo.ApplicationSource{Path: "/etc", Chart: "c", Helm: &argo.SourceHelm{Version: "v2"}, Kustomize: &argo.SourceKustomize{}},
-		Destination: argo.ApplicationDestination{Server: "https://elsewhere", Name: ""},
+		Destination: argo.ApplicationDestination{Server: "https://elsewhere", Name: "elsewhere"},
 		SyncPolicy:  &argo.SyncPolicy{SyncOptions: []string{"Nonsense", "Replace=perhaps"}},
 	}
 	_, err = applicationDelivery(app, capabilities{})
@@ -121,7 +121,7 @@ spec:
 	if !errors.As(err, &refused) {
 		t.Fatalf("%v is no SpecError", err)
 	}
-	for _, want := range []string{"spec.source.repoURL", "spec.source: path and chart", "only one of", "spec.destination.server", "syncOptions[0]", "syncOptions[1]"} {
+	for _, want := range []string{"spec.source.repoURL", "spec.source: path and chart", "only one of", "spec.destination: server and name", "syncOptions[0]", "syncOptions[1]"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
