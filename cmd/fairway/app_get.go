@@ -206,7 +206,7 @@ func runAppGet(ctx context.Context, o *appOptions, name, refresh, output string,
 	return printData(out, output, obj, func(t *tabwriter.Writer) {
 		switch obj := obj.(type) {
 		case *argo.Application:
-			printApplication(t, obj)
+			printApplication(t, obj, windowsOf(ctx, c, obj))
 		case *kustomizev1.Kustomization:
 			printKustomization(t, obj)
 		}
@@ -253,7 +253,7 @@ func annotate(ctx context.Context, c client.Client, obj client.Object, set map[s
 	return nil
 }
 
-func printApplication(t *tabwriter.Writer, app *argo.Application) {
+func printApplication(t *tabwriter.Writer, app *argo.Application, windows *appWindows) {
 	row := applicationRow(app)
 	fmt.Fprintf(t, "Name:\t%s/%s\n", app.Namespace, app.Name)
 	fmt.Fprintf(t, "Project:\t%s\n", app.Spec.Project)
@@ -264,6 +264,7 @@ func printApplication(t *tabwriter.Writer, app *argo.Application) {
 		fmt.Fprintf(t, "Target:\t%s\n", cmp.Or(app.Spec.Source.TargetRevision, "HEAD"))
 	}
 	fmt.Fprintf(t, "Path:\t%s\n", row.Path)
+	windows.print(t)
 	fmt.Fprintf(t, "Sync Policy:\t%s\n", policyText(app.Spec.SyncPolicy))
 	fmt.Fprintf(t, "Sync Status:\t%s\n", strings.TrimSpace(row.Sync+" "+row.Revision))
 	fmt.Fprintf(t, "Health Status:\t%s\n", strings.TrimSpace(row.Health+" "+app.Status.Health.Message))

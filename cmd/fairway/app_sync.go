@@ -78,6 +78,9 @@ func runAppSync(ctx context.Context, o *appOptions, f *appSyncFlags, name string
 	if app.Operation != nil {
 		return withHint(fmt.Errorf("another operation of %s is in progress", name), "wait for it with 'fairway app wait "+name+" --operation'")
 	}
+	if w := windowsOf(ctx, c, app); w != nil && !w.manual.Permitted {
+		return withHint(fmt.Errorf("sync of %s is forbidden now by %s", name, w.manual.Because), "'fairway app get "+name+"' says until when; a window with manualSync permits it")
+	}
 	before := app.DeepCopy()
 	started := time.Now()
 	app.Operation = op

@@ -74,7 +74,7 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	g.addServerFlag(sets)
 	clusters := newClusterCommand(&appOptions{config: g.restConfig, api: g.api})
 	g.addServerFlag(clusters)
-	add("delivery", apps, sets, clusters, newSecretsCommand(g))
+	add("delivery", apps, sets, newProjCommand(g.restConfig), clusters, newSecretsCommand(g))
 	return root
 }
 

@@ -28,13 +28,6 @@ type noProjectError struct{ *ProjectError }
 
 func (e *noProjectError) Unwrap() error { return e.ProjectError }
 
-// unsupportedProject are limits that we do not hold yet. An Application of a
-// project that has one is refused: to deliver as if there were none would be
-// worse.
-var unsupportedProject = map[string]string{
-	"spec.permitOnlyProjectScopedClusters": "project-scoped clusters are not supported",
-}
-
 func projectName(app *argo.Application) string {
 	if app.Spec.Project == "" {
 		return argo.DefaultProject
@@ -75,7 +68,6 @@ func readProject(u *unstructured.Unstructured) (*argo.AppProject, error) {
 	if err != nil {
 		return nil, err
 	}
-	refuseUnsupported(u.Object, unsupportedProject, refused)
 	checkWindows(p, refused)
 	return p, refused.orNil()
 }
@@ -113,12 +105,33 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 	if dest := a.app.Spec.Destination.Namespace; !permitsDestination(p, a.at.destination(dest)) {
 		return &ProjectError{p.Name, fmt.Sprintf("does not permit the destination namespace %q%s", dest, a.at.abroad())}
 	}
+	if err := a.permitsCluster(ctx, p); err != nil {
+		return err
+	}
 	for _, o := range t.objects.list() {
 		if err := a.permitsObject(p, o); err != nil {
 			return err
 		}
 	}
 	return permitsClearIn(p, t)
+}
+
+// permitsCluster holds permitOnlyProjectScopedClusters: a Secret of the
+// destination's cluster has to name the project. That is so for the cluster
+// that we run in, as well.
+func (a *applicationRun) permitsCluster(ctx context.Context, p *argo.AppProject) error {
+	if !p.Spec.PermitOnlyProjectScopedClusters {
+		return nil
+	}
+	a.byCluster.set(a.key, otherClusters) // whose Secrets count, whatever the destination
+	known, err := a.clusters.known(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(known, func(k *knownCluster) bool { return k.project == p.Name && k.server == a.at.server }) {
+		return &ProjectError{p.Name, fmt.Sprintf("permits only its own clusters (permitOnlyProjectScopedClusters), and no Secret of cluster %q has project: %s", a.at.name, p.Name)}
+	}
+	return nil
 }
 
 // permitsObject holds the object against the project's kinds and namespaces. A

@@ -44,16 +44,49 @@ func applyMirrorPolicy(ctx context.Context, client kubernetes.Interface) error {
 	binding := admissionac.ValidatingAdmissionPolicyBinding(mirrorPolicy).WithSpec(
 		admissionac.ValidatingAdmissionPolicyBindingSpec().
 			WithPolicyName(mirrorPolicy).WithValidationActions(admissionv1.Deny))
+	return applyPolicy(ctx, client, mirrorPolicy, policy, binding)
+}
+
+const (
+	projectRolesPolicy = "fairway-cd.io-project-roles"
+
+	projectRolesRule = `!has(object.spec) || !has(object.spec.roles) || size(object.spec.roles) == 0`
+
+	projectRolesMessage = "spec.roles is not enforced: policies, groups and tokens of Argo CD's projects give no permission here. " +
+		"Who may do what is Kubernetes RBAC on applications.argoproj.io"
+)
+
+// applyProjectRolesPolicy has the API server tell whoever writes an AppProject
+// with roles that they do nothing. Kubernetes RBAC cannot say what they say:
+// it knows no patterns of names, no denials, and no field such as the project
+// of an Application.
+func applyProjectRolesPolicy(ctx context.Context, client kubernetes.Interface) error {
+	policy := admissionac.ValidatingAdmissionPolicy(projectRolesPolicy).WithSpec(
+		admissionac.ValidatingAdmissionPolicySpec().
+			WithFailurePolicy(admissionv1.Ignore). // it only says something
+			WithMatchConstraints(admissionac.MatchResources().WithResourceRules(
+				admissionac.NamedRuleWithOperations().
+					WithOperations(admissionv1.Create, admissionv1.Update).
+					WithAPIGroups("argoproj.io").WithAPIVersions("*").WithResources("appprojects"))).
+			WithValidations(admissionac.Validation().WithExpression(projectRolesRule).WithMessage(projectRolesMessage)))
+	binding := admissionac.ValidatingAdmissionPolicyBinding(projectRolesPolicy).WithSpec(
+		admissionac.ValidatingAdmissionPolicyBindingSpec().
+			WithPolicyName(projectRolesPolicy).WithValidationActions(admissionv1.Warn))
+	return applyPolicy(ctx, client, projectRolesPolicy, policy, binding)
+}
+
+func applyPolicy(ctx context.Context, client kubernetes.Interface, name string, policy *admissionac.ValidatingAdmissionPolicyApplyConfiguration,
+	binding *admissionac.ValidatingAdmissionPolicyBindingApplyConfiguration) error {
 	options := metav1.ApplyOptions{FieldManager: fieldManager, Force: true}
 	admission := client.AdmissionregistrationV1()
 	if _, err := admission.ValidatingAdmissionPolicies().Apply(ctx, policy, options); err != nil {
 		if apierrors.IsNotFound(err) {
-			return fmt.Errorf("applying ValidatingAdmissionPolicy %s: Kubernetes 1.30 or newer is needed: %w", mirrorPolicy, err)
+			return fmt.Errorf("applying ValidatingAdmissionPolicy %s: Kubernetes 1.30 or newer is needed: %w", name, err)
 		}
-		return fmt.Errorf("applying ValidatingAdmissionPolicy %s: %w", mirrorPolicy, err)
+		return fmt.Errorf("applying ValidatingAdmissionPolicy %s: %w", name, err)
 	}
 	if _, err := admission.ValidatingAdmissionPolicyBindings().Apply(ctx, binding, options); err != nil {
-		return fmt.Errorf("applying ValidatingAdmissionPolicyBinding %s: %w", mirrorPolicy, err)
+		return fmt.Errorf("applying ValidatingAdmissionPolicyBinding %s: %w", name, err)
 	}
 	return nil
 }

@@ -69,7 +69,10 @@ func EnsureRoles(ctx context.Context, client kubernetes.Interface) error {
 			return err
 		}
 	}
-	return applyMirrorPolicy(ctx, client)
+	if err := applyMirrorPolicy(ctx, client); err != nil {
+		return err
+	}
+	return applyProjectRolesPolicy(ctx, client)
 }
 
 func applyClusterRole(ctx context.Context, client kubernetes.Interface, name string, labels map[string]string, rules []rbacv1.PolicyRule) error {
