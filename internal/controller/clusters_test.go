@@ -153,6 +153,14 @@ func TestApplicationInAnotherCluster(t *testing.T) {
 		t.Errorf("the cluster is not known to be away: %v", err)
 	}
 
+	// What Git has can be looked at meanwhile, and the cluster not.
+	if objects, err := h.engine.Manifests(t.Context(), argoOwner("far-eu"), ""); err != nil || len(objects) != 1 {
+		t.Errorf("the manifests are %v, %v", objects, err)
+	}
+	if live, err := h.engine.Live(t.Context(), argoOwner("far-eu")); err != nil || live.Cluster != "eu" || !strings.Contains(live.Away, "is away since") || len(live.Objects) != 1 {
+		t.Errorf("what is live is %+v, %v", live, err)
+	}
+
 	// It is back: what was committed meanwhile is brought out at once.
 	if err := eu.Restart(); err != nil {
 		t.Fatal(err)

@@ -177,6 +177,23 @@ func (a *applicationRun) reach(ctx context.Context) error {
 	return a.stages.Fleet.Reach(a.owner(), a.at.cluster)
 }
 
+// looks is reach, and returns what the cluster can do. Where it is away that is
+// taken to be what ours can: what Git has can be looked at and rolled back all
+// the same, and the cluster itself says that it is away.
+func (a *applicationRun) looks(ctx context.Context) (capabilities, error) {
+	err := a.reach(ctx)
+	if err == nil {
+		var caps capabilities
+		if caps, err = a.capsOf(a.owner()); err == nil {
+			return caps, nil
+		}
+	}
+	if unreachable(err) {
+		return a.caps.Get()
+	}
+	return capabilities{}, err
+}
+
 // enter has the Application's cluster ready for this run, and takes a turn in
 // it. Where leave is nil the run has ended, and the rest is its result.
 func (a *applicationRun) enter(ctx context.Context) (leave func(), res reconcile.Result, err error) {

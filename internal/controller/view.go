@@ -100,10 +100,7 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 	run := &applicationRun{
 		applications: e.apps, key: client.ObjectKeyFromObject(u), memory: &memory{}, object: u, app: app, status: app.Status.DeepCopy(),
 	}
-	if err := run.reach(ctx); err != nil {
-		return nil, err
-	}
-	caps, err := e.capsOf(run.owner())
+	caps, err := run.looks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +146,7 @@ func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) 
 		return nil, problem.New(http.StatusUnprocessableEntity, "source '%s/%s' is not ready", k.Spec.SourceRef.Kind, k.sourceKey())
 	}
 	d.sources[0].from, d.sources[0].shape = a.request, a.shape
-	if _, err := e.reachFlux(d.owner, k.Spec.KubeConfig); err != nil {
+	if _, err := e.reachFlux(d.owner, k.Spec.KubeConfig); err != nil && !unreachable(err) {
 		return nil, err
 	}
 	run := &kustomizationRun{k: k, status: &k.Status}

@@ -205,7 +205,7 @@ func digest(c *Cluster) string {
 	// Plain data always encode.
 	_ = json.NewEncoder(h).Encode([]any{
 		c.Server, c.Namespaces, c.ClusterScoped, cfg.Username, cfg.Password, cfg.BearerToken, cfg.DisableCompression, proxy,
-		cfg.Insecure, cfg.ServerName, cfg.CertData, cfg.KeyData, cfg.CAData, cfg.Impersonate.UserName, cfg.Impersonate.Groups,
+		cfg.Insecure, cfg.ServerName, cfg.CertData, cfg.KeyData, cfg.CAData, cfg.Impersonate,
 	})
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -18,16 +18,16 @@ func (f *Fleet) Compare(ctx context.Context, p deploy.Plan) (*deploy.Comparison,
 		if err := f.admits(p, parts); err != nil {
 			return err
 		}
-		if c, err = parts.Deployer.Compare(ctx, p); err == nil {
-			err = nobodyHome(c)
+		if c, err = parts.Deployer.Compare(ctx, p); err == nil && parts != f.home {
+			err = unanswered(c)
 		}
 		return err
 	})
 	return c, err
 }
 
-// nobodyHome is an error where no object of the comparison got an answer.
-func nobodyHome(c *deploy.Comparison) error {
+// unanswered is an error where an object of the comparison got no answer.
+func unanswered(c *deploy.Comparison) error {
 	for _, d := range c.Differences {
 		var object *deploy.ObjectError
 		if errors.As(d.Err, &object) && unreached(object) {
