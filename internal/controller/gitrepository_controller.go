@@ -11,10 +11,8 @@ import (
 
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -122,38 +120,29 @@ func (r *gitRepositories) forget(key types.NamespacedName) {
 
 // gitRepositoryRun is one reconcile of one GitRepository.
 type gitRepositoryRun struct {
-	fluxObject
-	repos  *gitRepositories
-	spec   flux.GitRepositorySpec
-	meta   metav1.ObjectMeta
-	status sourcev1.GitRepositoryStatus
+	sourceRun
+	repos *gitRepositories
+	spec  flux.GitRepositorySpec
+	st    sourcev1.GitRepositoryStatus
 }
 
 // Reconcile finds the revision that one GitRepository means now.
 func (r *gitRepositories) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	why := r.wake.take(req.NamespacedName)
-	u := &unstructured.Unstructured{}
-	u.SetGroupVersionKind(flux.GitRepository)
-	if err := r.client.Get(ctx, req.NamespacedName, u); err != nil {
-		if apierrors.IsNotFound(err) {
-			r.forget(req.NamespacedName)
-			return reconcile.Result{}, nil
-		}
-		return reconcile.Result{}, fmt.Errorf("get GitRepository %s: %w", req, err)
-	}
-	if r.others.active(core.Flux) {
-		return reconcile.Result{}, nil
-	}
-	m := r.memories.of(req.NamespacedName)
-	run := &gitRepositoryRun{repos: r, fluxObject: fluxObject{Engine: r.Engine, memory: m, key: req.NamespacedName, why: why, object: m.newest(u), now: time.Now()}}
-	return run.reconcile(ctx)
+	return r.reconcileFlux(ctx, flux.GitRepository, req.NamespacedName, r.wake, r.memories, r.forget, func(o fluxObject) (reconcile.Result, error) {
+		run := &gitRepositoryRun{repos: r}
+		run.fluxObject = o
+		return run.reconcile(ctx)
+	})
 }
 
 func (g *gitRepositoryRun) reconcile(ctx context.Context) (reconcile.Result, error) {
-	refused, err := readObject(g.object, &g.meta, &g.spec, &g.status)
+	refused, err := readObject(g.object, &g.meta, &g.spec, &g.st)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	g.status = &g.st
+	g.view = sourceView{&g.st.Conditions, &g.st.ObservedGeneration, &g.st.LastHandledReconcileAt, &g.st.Artifact, g.spec.Interval.Duration}
+	g.changed = g.unread
 	if g.meta.DeletionTimestamp != nil {
 		g.repos.forget(g.key)
 		return reconcile.Result{}, g.removeFinalizer(ctx)
@@ -175,9 +164,8 @@ func (g *gitRepositoryRun) reconcile(ctx context.Context) (reconcile.Result, err
 // resolveNow resolves the reference, hands the tree to who reads it, and then
 // says so in the status: in this order, because somebody waits for the first.
 func (g *gitRepositoryRun) resolveNow(ctx context.Context) (reconcile.Result, error) {
-	asked := g.meta.Annotations[flux.AnnotationReconcile]
 	req := SourceRequest{Namespace: g.key.Namespace, URL: g.spec.URL, Ref: gitRef(g.spec.Reference)}
-	req.Fetch = g.why.has(timerFired|specChanged) || asked != g.status.LastHandledReconcileAt
+	req.Fetch = g.due()
 	if g.spec.SecretRef != nil {
 		auth, err := g.fluxAuth(ctx, types.NamespacedName{Namespace: g.key.Namespace, Name: g.spec.SecretRef.Name})
 		if err != nil {
@@ -207,7 +195,7 @@ func (g *gitRepositoryRun) resolveNow(ctx context.Context) (reconcile.Result, er
 		return g.failShape(ctx, err)
 	}
 	g.repos.store(ctx, g.key, artifact{snap, req, made.id, made})
-	return g.succeed(ctx, snap, asked)
+	return g.stored(ctx, snap)
 }
 
 // failShape says what of the spec, or of the revision, keeps it from being
@@ -231,85 +219,44 @@ func (g *gitRepositoryRun) failShape(ctx context.Context, err error) (reconcile.
 const reasonUnverified = "VerificationError"
 
 func (g *gitRepositoryRun) setVerified(status metav1.ConditionStatus, reason, message string) {
-	apimeta.SetStatusCondition(&g.status.Conditions, metav1.Condition{
+	apimeta.SetStatusCondition(&g.st.Conditions, metav1.Condition{
 		Type: sourcev1.SourceVerifiedCondition, Status: status, Reason: reason, Message: message, ObservedGeneration: g.meta.Generation,
 	})
 }
 
 // noteShape writes what was made of the revision.
 func (g *gitRepositoryRun) noteShape(revision string) {
-	g.status.ObservedIgnore, g.status.ObservedInclude, g.status.ObservedSparseCheckout = g.spec.Ignore, g.spec.Include, g.spec.SparseCheckout
-	g.status.SourceVerificationMode = nil
+	g.st.ObservedIgnore, g.st.ObservedInclude, g.st.ObservedSparseCheckout = g.spec.Ignore, g.spec.Include, g.spec.SparseCheckout
+	g.st.SourceVerificationMode = nil
 	if g.spec.Verification == nil {
-		apimeta.RemoveStatusCondition(&g.status.Conditions, sourcev1.SourceVerifiedCondition)
+		apimeta.RemoveStatusCondition(&g.st.Conditions, sourcev1.SourceVerifiedCondition)
 		return
 	}
 	mode := g.spec.Verification.GetMode()
-	g.status.SourceVerificationMode = &mode
+	g.st.SourceVerificationMode = &mode
 	g.setVerified(metav1.ConditionTrue, meta.SucceededReason, fmt.Sprintf("verified signature of revision '%s'", revision))
 }
 
-func (g *gitRepositoryRun) succeed(ctx context.Context, snap core.Snapshot, asked string) (reconcile.Result, error) {
+// stored says which tree there is. There is no tarball: the objects are read
+// straight from Git, and the digest is of the tree's object name.
+func (g *gitRepositoryRun) stored(ctx context.Context, snap core.Snapshot) (reconcile.Result, error) {
 	root, err := snap.Tree.Entry(ctx, ".")
 	if err != nil {
 		return g.fail(ctx, false, sourcev1.GitOperationFailedReason, err)
 	}
-	revision := snap.Revision.String()
-	g.failures = 0
-	g.status.ObservedGeneration = g.meta.Generation
-	g.status.LastHandledReconcileAt = asked
+	revision, sum := snap.Revision.String(), sha256.Sum256([]byte(root.Hash))
 	g.noteShape(revision)
-	sum := sha256.Sum256([]byte(root.Hash))
-	if a := g.status.Artifact; a == nil || a.Revision != revision || a.Digest != "sha256:"+hex.EncodeToString(sum[:]) {
-		g.status.Artifact = &meta.Artifact{
-			// There is no tarball: the objects are read straight from Git. The
-			// digest is of the tree's object name.
-			Path:           fmt.Sprintf("gitrepository/%s/%s/%s", g.key.Namespace, g.key.Name, snap.Revision.Commit),
-			URL:            g.spec.URL,
-			Revision:       revision,
-			Digest:         "sha256:" + hex.EncodeToString(sum[:]),
-			LastUpdateTime: metav1.NewTime(g.now),
-		}
-	}
-	message := fmt.Sprintf("stored artifact for revision '%s'", revision)
-	setReady(&g.status.Conditions, g.meta.Generation, metav1.ConditionTrue, meta.SucceededReason, message)
-	apimeta.RemoveStatusCondition(&g.status.Conditions, "FetchFailed")
-	apimeta.SetStatusCondition(&g.status.Conditions, metav1.Condition{
-		Type: "ArtifactInStorage", Status: metav1.ConditionTrue, Reason: meta.SucceededReason, Message: message, ObservedGeneration: g.meta.Generation,
-	})
-	if err := g.writeStatus(ctx, &g.status); err != nil {
-		return reconcile.Result{}, err
-	}
-	return reconcile.Result{RequeueAfter: jitter(max(g.spec.Interval.Duration, time.Second))}, nil
+	return g.succeed(ctx, revision, "sha256:"+hex.EncodeToString(sum[:]),
+		fmt.Sprintf("gitrepository/%s/%s/%s", g.key.Namespace, g.key.Name, snap.Revision.Commit), g.spec.URL, nil,
+		meta.SucceededReason, fmt.Sprintf("stored artifact for revision '%s'", revision))
 }
 
-// fail says what is wrong; the last artifact stays. stalled is for what only
-// a change of the spec can put right.
-func (g *gitRepositoryRun) fail(ctx context.Context, stalled bool, reason string, err error) (reconcile.Result, error) {
-	g.failures++
-	g.status.ObservedGeneration = g.meta.Generation
-	g.status.LastHandledReconcileAt = g.meta.Annotations[flux.AnnotationReconcile]
-	var refused *SpecError
-	if errors.As(err, &refused) || stalled {
-		setStalled(&g.status.Conditions, g.meta.Generation, reason, explain(err))
-	} else {
-		setReady(&g.status.Conditions, g.meta.Generation, metav1.ConditionFalse, reason, explain(err))
-	}
-	apimeta.SetStatusCondition(&g.status.Conditions, metav1.Condition{
-		Type: "FetchFailed", Status: metav1.ConditionTrue, Reason: reason, Message: explain(err), ObservedGeneration: g.meta.Generation,
-	})
-	if err := g.writeStatus(ctx, &g.status); err != nil {
-		return reconcile.Result{}, err
-	}
+// unread wakes who reads it and has nothing to go on with, to say why.
+func (g *gitRepositoryRun) unread() {
 	if _, ok := g.repos.artifact(g.key); !ok {
-		// Who reads it has nothing to go on with, and says why.
 		g.kustoms.sourceChanged(g.key)
 		g.helm.gitChanged(g.key)
 	}
-	if stalled {
-		return reconcile.Result{}, nil
-	}
-	return reconcile.Result{RequeueAfter: retryAfter(g.failures, max(g.spec.Interval.Duration, time.Second))}, nil
 }
 
 // gitRef is Flux' reference; its default is the branch master.

@@ -113,14 +113,11 @@ type helmChartRun struct {
 
 // Reconcile finds the chart that one HelmChart means now.
 func (r *helmCharts) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	why := r.wake.take(req.NamespacedName)
-	object, err := r.loadFlux(ctx, flux.HelmChart, req.NamespacedName, r.memories, why, r.forget)
-	if object == nil || err != nil {
-		return reconcile.Result{}, err
-	}
-	run := &helmChartRun{charts: r}
-	run.fluxObject = *object
-	return run.reconcile(ctx)
+	return r.reconcileFlux(ctx, flux.HelmChart, req.NamespacedName, r.wake, r.memories, r.forget, func(o fluxObject) (reconcile.Result, error) {
+		run := &helmChartRun{charts: r}
+		run.fluxObject = o
+		return run.reconcile(ctx)
+	})
 }
 
 func (h *helmChartRun) reconcile(ctx context.Context) (reconcile.Result, error) {

@@ -74,14 +74,11 @@ type helmRepositoryRun struct {
 
 // Reconcile reads the index of one HelmRepository.
 func (r *helmRepositories) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	why := r.wake.take(req.NamespacedName)
-	object, err := r.loadFlux(ctx, flux.HelmRepository, req.NamespacedName, r.memories, why, r.forget)
-	if object == nil || err != nil {
-		return reconcile.Result{}, err
-	}
-	run := &helmRepositoryRun{repos: r}
-	run.fluxObject = *object
-	return run.reconcile(ctx)
+	return r.reconcileFlux(ctx, flux.HelmRepository, req.NamespacedName, r.wake, r.memories, r.forget, func(o fluxObject) (reconcile.Result, error) {
+		run := &helmRepositoryRun{repos: r}
+		run.fluxObject = o
+		return run.reconcile(ctx)
+	})
 }
 
 func (h *helmRepositoryRun) reconcile(ctx context.Context) (reconcile.Result, error) {

@@ -101,14 +101,11 @@ type ociRepositoryRun struct {
 
 // Reconcile finds the artifact that one OCIRepository means now.
 func (r *ociRepositories) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	why := r.wake.take(req.NamespacedName)
-	object, err := r.loadFlux(ctx, flux.OCIRepository, req.NamespacedName, r.memories, why, r.forget)
-	if object == nil || err != nil {
-		return reconcile.Result{}, err
-	}
-	run := &ociRepositoryRun{repos: r}
-	run.fluxObject = *object
-	return run.reconcile(ctx)
+	return r.reconcileFlux(ctx, flux.OCIRepository, req.NamespacedName, r.wake, r.memories, r.forget, func(o fluxObject) (reconcile.Result, error) {
+		run := &ociRepositoryRun{repos: r}
+		run.fluxObject = o
+		return run.reconcile(ctx)
+	})
 }
 
 func (o *ociRepositoryRun) reconcile(ctx context.Context) (reconcile.Result, error) {

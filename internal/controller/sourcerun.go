@@ -59,6 +59,18 @@ func (e *Engine) loadFlux(ctx context.Context, gvk schema.GroupVersionKind, key 
 	return &fluxObject{Engine: e, memory: m, key: key, why: why, object: m.newest(u), now: time.Now()}, nil
 }
 
+// reconcileFlux has run reconcile an object of Flux' kinds, if it is there and
+// ours.
+func (e *Engine) reconcileFlux(ctx context.Context, gvk schema.GroupVersionKind, key types.NamespacedName, w *waker, memories *memories,
+	forget func(types.NamespacedName), run func(fluxObject) (reconcile.Result, error)) (reconcile.Result, error) {
+	why := w.take(key)
+	object, err := e.loadFlux(ctx, gvk, key, memories, why, forget)
+	if object == nil || err != nil {
+		return reconcile.Result{}, err
+	}
+	return run(*object)
+}
+
 // asked is the last request for a reconciliation.
 func (s *sourceRun) asked() string { return s.meta.Annotations[flux.AnnotationReconcile] }
 
