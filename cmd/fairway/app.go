@@ -37,11 +37,12 @@ func newAppCommand(config func() (*rest.Config, string, error), api func(context
 	cmd := &cobra.Command{
 		Use:     "app",
 		Aliases: []string{"application", "apps"},
-		Short:   "Applications and Kustomizations: create, look at, sync, roll back",
-		Long: `Applications and Kustomizations: create, look at, sync, roll back.
+		Short:   "Applications, Kustomizations, HelmReleases: create, look at, sync, roll back",
+		Long: `Applications, Kustomizations, HelmReleases: create, look at, sync, roll back.
 
 Flags have the names that the argocd command gives them. NAME is the name of an
-Application in --app-namespace, NAMESPACE/NAME, or the name of a Kustomization.`,
+Application in --app-namespace, NAMESPACE/NAME, or the name of a Kustomization, or of a
+HelmRelease.`,
 	}
 	cmd.PersistentFlags().StringVarP(&o.namespace, "app-namespace", "N", "", "namespace of the Application (default "+defaultAppNamespace+")")
 	cmd.AddCommand(
@@ -100,7 +101,7 @@ func (o *appOptions) key(name string) (key client.ObjectKey, there bool) {
 }
 
 // find returns the delivery of that name: an *argo.Application, or a
-// *kustomizev1.Kustomization.
+// *kustomizev1.Kustomization or a *helmv2.HelmRelease.
 func (o *appOptions) find(ctx context.Context, c client.Client, name string) (client.Object, error) {
 	key, there := o.key(name)
 	app := &argo.Application{}
@@ -115,12 +116,15 @@ func (o *appOptions) find(ctx context.Context, c client.Client, name string) (cl
 	if err != nil || found != nil {
 		return found, err
 	}
+	if found, err = findHelmRelease(ctx, c, key, there); err != nil || found != nil {
+		return found, err
+	}
 	return nil, o.nothing(name)
 }
 
 // nothing says that there is no delivery of that name.
 func (o *appOptions) nothing(name string) error {
-	return withHint(fmt.Errorf("there is no Application and no Kustomization %s", name), "'fairway app list' lists them; those outside of namespace "+o.appNamespace()+" are named NAMESPACE/NAME")
+	return withHint(fmt.Errorf("there is no Application, Kustomization or HelmRelease %s", name), "'fairway app list' lists them; those outside of namespace "+o.appNamespace()+" are named NAMESPACE/NAME")
 }
 
 func ambiguous(name, one, other string) error {
@@ -163,8 +167,8 @@ func missing(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatc
 
 // kindOf is the delivery's kind; typed objects that were read have none.
 func kindOf(obj client.Object) string {
-	if _, ok := obj.(*kustomizev1.Kustomization); ok {
-		return kustomizev1.KustomizationKind
+	if f, ok := fluxOf(obj); ok {
+		return f.kind
 	}
 	return argo.ApplicationKind
 }

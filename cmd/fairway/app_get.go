@@ -11,9 +11,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/spf13/cobra"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,7 +27,7 @@ func newAppListCommand(o *appOptions) *cobra.Command {
 	var output, selector, project string
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List Applications and Kustomizations",
+		Short:   "List Applications, Kustomizations and HelmReleases",
 		Example: "  fairway app list\n  fairway app list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -85,6 +85,13 @@ func runAppList(ctx context.Context, o *appOptions, selector, project, output st
 		for i := range kustoms.Items {
 			rows = append(rows, kustomizationRow(&kustoms.Items[i]))
 		}
+		var releases helmv2.HelmReleaseList
+		if err := c.List(ctx, &releases, options...); err != nil && !missing(err) {
+			return fmt.Errorf("listing HelmReleases: %w", err)
+		}
+		for i := range releases.Items {
+			rows = append(rows, helmReleaseRow(&releases.Items[i]))
+		}
 	}
 	slices.SortFunc(rows, func(a, b appRow) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
@@ -137,25 +144,15 @@ func withoutPassword(address string) string {
 func kustomizationRow(k *kustomizev1.Kustomization) appRow {
 	_, commit, _ := strings.Cut(k.Status.LastAppliedRevision, ":")
 	r := appRow{
-		Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name, Sync: "Unknown", Health: "Unknown",
+		Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name,
 		Revision: shortCommit(commit), commit: commit, Source: k.Spec.SourceRef.Kind + "/" + k.Spec.SourceRef.Name, Path: k.Spec.Path,
 		Pinned: k.Annotations[controller.AnnotationPinnedRevision], Cluster: argo.InClusterName,
 	}
 	if c := k.Spec.KubeConfig; c != nil && c.SecretRef != nil {
 		r.Cluster = k.Namespace + "/" + c.SecretRef.Name
 	}
-	ready := apimeta.FindStatusCondition(k.Status.Conditions, "Ready")
-	switch {
-	case k.Spec.Suspend:
-		r.Health = "Suspended"
-	case ready == nil:
-	case ready.Status == "True":
-		r.Sync, r.Health = "Synced", "Healthy"
-	case ready.Status == "False":
-		r.Health, r.Message = "Degraded", ready.Message
-	default:
-		r.Health, r.Message = "Progressing", ready.Message
-	}
+	f, _ := fluxOf(k)
+	r.state(f)
 	return r
 }
 
@@ -209,6 +206,8 @@ func runAppGet(ctx context.Context, o *appOptions, name, refresh, output string,
 			printApplication(t, obj, windowsOf(ctx, c, obj))
 		case *kustomizev1.Kustomization:
 			printKustomization(t, obj)
+		case *helmv2.HelmRelease:
+			printHelmRelease(t, obj)
 		}
 	})
 }
@@ -217,7 +216,7 @@ func runAppGet(ctx context.Context, o *appOptions, name, refresh, output string,
 func refreshed(ctx context.Context, c client.WithWatch, obj client.Object, kind string) (client.Object, error) {
 	asked := map[string]string{argo.AnnotationRefresh: kind}
 	token := time.Now().Format(time.RFC3339Nano)
-	if kindOf(obj) == kustomizev1.KustomizationKind {
+	if _, ok := fluxOf(obj); ok {
 		asked = map[string]string{flux.AnnotationReconcile: token}
 	}
 	if err := annotate(ctx, c, obj, asked); err != nil {
@@ -225,8 +224,8 @@ func refreshed(ctx context.Context, c client.WithWatch, obj client.Object, kind 
 	}
 	err := follow(ctx, c, obj, time.Minute, func(o client.Object) bool {
 		obj = o
-		if k, ok := o.(*kustomizev1.Kustomization); ok {
-			return k.Status.LastHandledReconcileAt == token
+		if f, ok := fluxOf(o); ok {
+			return f.handled == token
 		}
 		return o.GetAnnotations()[argo.AnnotationRefresh] == ""
 	})

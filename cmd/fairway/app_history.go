@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -74,6 +75,8 @@ func historyOf(obj client.Object) []deployedRow {
 			r.Sources = deployedSources(h)
 			rows = append(rows, r)
 		}
+	case *helmv2.HelmRelease:
+		return helmHistory(obj)
 	case *kustomizev1.Kustomization:
 		for i, h := range slices.Backward(obj.Status.History) {
 			_, commit, _ := strings.Cut(h.Metadata["revision"], ":")
@@ -152,6 +155,9 @@ func newAppPinCommand(o *appOptions) *cobra.Command {
 func runAppPin(ctx context.Context, o *appOptions, name, revision, reason string, out io.Writer) error {
 	c, obj, err := o.open(ctx, name)
 	if err != nil {
+		return err
+	}
+	if err := ofHelm(obj, "pinned"); err != nil {
 		return err
 	}
 	if revision == "" {

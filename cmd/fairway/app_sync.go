@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/spf13/cobra"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -66,8 +67,8 @@ func runAppSync(ctx context.Context, o *appOptions, f *appSyncFlags, name string
 		return err
 	}
 	timeout := time.Duration(f.timeout) * time.Second
-	if _, ok := obj.(*kustomizev1.Kustomization); ok {
-		return syncKustomization(ctx, c, obj, f.async, timeout, out)
+	if _, ok := fluxOf(obj); ok {
+		return syncFlux(ctx, c, obj, f.async, timeout, out)
 	}
 	app := obj.(*argo.Application)
 	op, err := f.operation(app)
@@ -178,7 +179,7 @@ func whoAmI(ctx context.Context, c client.Client) string {
 	return "unknown"
 }
 
-func syncKustomization(ctx context.Context, c client.WithWatch, obj client.Object, async bool, timeout time.Duration, out io.Writer) error {
+func syncFlux(ctx context.Context, c client.WithWatch, obj client.Object, async bool, timeout time.Duration, out io.Writer) error {
 	token := time.Now().Format(time.RFC3339Nano)
 	if err := annotate(ctx, c, obj, map[string]string{flux.AnnotationReconcile: token}); err != nil {
 		return err
@@ -187,17 +188,19 @@ func syncKustomization(ctx context.Context, c client.WithWatch, obj client.Objec
 		fmt.Fprintf(out, "reconciliation of '%s' asked for\n", obj.GetName())
 		return nil
 	}
-	var k *kustomizev1.Kustomization
+	var state fluxState
 	err := follow(ctx, c, obj, timeout, func(o client.Object) bool {
-		k = o.(*kustomizev1.Kustomization)
-		return k.Status.LastHandledReconcileAt == token
+		state, _ = fluxOf(o)
+		return state.handled == token
 	})
 	if err != nil {
 		return err
 	}
-	ready := apimeta.FindStatusCondition(k.Status.Conditions, "Ready")
+	ready := apimeta.FindStatusCondition(state.conditions, "Ready")
 	if ready == nil || ready.Status != "True" {
-		return fmt.Errorf("%s is not ready: %s", k.Name, kustomizationRow(k).Message)
+		row := appRow{}
+		row.state(state)
+		return fmt.Errorf("%s is not ready: %s", obj.GetName(), row.Message)
 	}
 	fmt.Fprintln(out, ready.Message)
 	return nil
@@ -232,8 +235,11 @@ func (e *waitedError) Error() string { return fmt.Sprintf("%s is not there after
 // followOnce is one watch; the API server ends them now and then.
 func followOnce(ctx context.Context, c client.WithWatch, obj client.Object, done func(client.Object) bool) (bool, error) {
 	var list client.ObjectList = &argo.ApplicationList{}
-	if _, ok := obj.(*kustomizev1.Kustomization); ok {
+	switch obj.(type) {
+	case *kustomizev1.Kustomization:
 		list = &kustomizev1.KustomizationList{}
+	case *helmv2.HelmRelease:
+		list = &helmv2.HelmReleaseList{}
 	}
 	w, err := c.Watch(ctx, list, client.InNamespace(obj.GetNamespace()),
 		client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", obj.GetName())})
@@ -323,6 +329,8 @@ func runAppWait(ctx context.Context, o *appOptions, name string, want appWait, t
 			row, operates = applicationRow(obj), obj.Operation != nil
 		case *kustomizev1.Kustomization:
 			row, operates = kustomizationRow(obj), obj.Status.ObservedGeneration != obj.Generation
+		case *helmv2.HelmRelease:
+			row, operates = helmReleaseRow(obj), obj.Status.ObservedGeneration != obj.Generation
 		}
 		if line := name + ": " + waitLine(row, operates); line != last {
 			last = line

@@ -103,6 +103,9 @@ func (e *engine) imagesInUse(ctx context.Context) ([]string, error) {
 	for _, c := range crons.Items {
 		all.addSpec(c.Spec.JobTemplate.Spec.Template.Spec)
 	}
+	if err := e.addReleases(ctx, all); err != nil {
+		return nil, err
+	}
 	err = e.addHistory(ctx, all)
 	if errors.Is(err, registry.ErrKeepManifests) {
 		slog.Warn("Collecting no images: one of them may be needed", "error", err)

@@ -8,10 +8,9 @@ import (
 	"sync"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -42,9 +41,9 @@ func newDeliveries(reader client.Reader) *deliveries {
 	return &deliveries{reader: reader, changed: make(chan struct{})}
 }
 
-// watch has changes of both kinds announced.
+// watch has changes of all kinds announced.
 func (d *deliveries) watch(ctx context.Context, informers cache.Informers) error {
-	for _, kind := range []schema.GroupVersionKind{applicationKind, flux.Kustomization} {
+	for _, kind := range []schema.GroupVersionKind{applicationKind, flux.Kustomization, flux.HelmRelease} {
 		obj := &unstructured.Unstructured{}
 		obj.SetGroupVersionKind(kind)
 		informer, err := informers.GetInformer(ctx, obj)
@@ -86,12 +85,19 @@ func (d *deliveries) List(ctx context.Context) ([]web.Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]web.Delivery, 0, len(apps)+len(kustoms))
+	releases, err := listAs[helmv2.HelmRelease](ctx, d.reader, flux.HelmRelease)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]web.Delivery, 0, len(apps)+len(kustoms)+len(releases))
 	for i := range apps {
 		all = append(all, applicationSummary(&apps[i]))
 	}
 	for i := range kustoms {
 		all = append(all, kustomizationSummary(&kustoms[i]))
+	}
+	for i := range releases {
+		all = append(all, releaseSummary(&releases[i]))
 	}
 	slices.SortFunc(all, func(a, b web.Delivery) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
@@ -115,6 +121,12 @@ func (d *deliveries) Get(ctx context.Context, kind, namespace, name string) (*we
 			return nil, err
 		}
 		return kustomizationDetail(k), nil
+	case flux.HelmRelease.Kind:
+		h, err := getAs[helmv2.HelmRelease](ctx, d.reader, flux.HelmRelease, key)
+		if err != nil {
+			return nil, err
+		}
+		return releaseDetail(h), nil
 	default:
 		return nil, fmt.Errorf("kind %s: %w", kind, web.ErrNotFound)
 	}
@@ -213,38 +225,16 @@ func kustomizationSummary(k *kustomizev1.Kustomization) web.Delivery {
 	d := web.Delivery{
 		Kind: kustomizev1.KustomizationKind, Namespace: k.Namespace, Name: k.Name,
 		Source: k.Spec.SourceRef.Kind + " " + k.Spec.SourceRef.Name, Path: k.Spec.Path, Target: k.Spec.TargetNamespace,
-		Sync: "Unknown", Health: "Progressing",
 		Revision: shortRevision(k.Status.LastAppliedRevision), Pinned: short(k.Annotations[annotationPinned]),
 	}
-	ready := meta.FindStatusCondition(k.Status.Conditions, "Ready")
-	if ready == nil {
-		return d
-	}
-	at := ready.LastTransitionTime.Time
-	d.Changed = &at
-	switch {
-	case ready.Status == metav1.ConditionTrue:
-		d.Sync, d.Health = "Synced", "Healthy"
-	case ready.Status == metav1.ConditionFalse:
-		d.Sync, d.Health, d.Message = "Unknown", "Degraded", ready.Reason+": "+ready.Message
-	default:
-		d.Message = ready.Message
-	}
-	if k.Spec.Suspend {
-		d.Health = "Suspended"
-	}
+	ready(&d, k.Status.Conditions, k.Spec.Suspend)
 	return d
 }
 
 func kustomizationDetail(k *kustomizev1.Kustomization) *web.Delivery {
 	d := kustomizationSummary(k)
 	if k.Status.Inventory != nil {
-		for _, entry := range k.Status.Inventory.Entries {
-			// The identity is NAMESPACE_NAME_GROUP_KIND: Flux' ResourceRef.
-			if f := strings.Split(entry.ID, "_"); len(f) == 4 {
-				d.Resources = append(d.Resources, web.Resource{Kind: f[3], Namespace: f[0], Name: f[1]})
-			}
-		}
+		d.Resources = inventoried(k.Status.Inventory.Entries, func(r kustomizev1.ResourceRef) string { return r.ID })
 	}
 	for i, s := range k.Status.History {
 		d.History = append(d.History, web.Deployed{ID: int64(len(k.Status.History) - i), Revision: s.Metadata["revision"], At: s.LastReconciled.Time})

@@ -26,17 +26,31 @@ const (
 
 func (o Owner) String() string { return fmt.Sprintf("%s %s/%s", o.Kind, o.Namespace, o.Name) }
 
+// HelmRelease is the kind of Flux that has a group of its own.
+const HelmRelease = "HelmRelease"
+
 // Resource is what Kubernetes calls the objects of the owner's kind.
 func (o Owner) Resource() string {
-	if o.Dialect == Flux {
+	switch {
+	case o.Kind == HelmRelease:
+		return "helmreleases"
+	case o.Dialect == Flux:
 		return "kustomizations"
 	}
 	return "applications"
 }
 
+// Group is the API group of the owner's kind.
+func (o Owner) Group() string {
+	if o.Kind == HelmRelease {
+		return "helm.toolkit.fluxcd.io"
+	}
+	return string(o.Dialect)
+}
+
 // Action is what a user does with the owner's object.
 func (o Owner) Action(verb string) Action {
-	return Action{Verb: verb, Group: string(o.Dialect), Resource: o.Resource(), Namespace: o.Namespace, Name: o.Name}
+	return Action{Verb: verb, Group: o.Group(), Resource: o.Resource(), Namespace: o.Namespace, Name: o.Name}
 }
 
 // ObjectRef names one object of a cluster. Version is how it was asked for

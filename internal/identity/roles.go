@@ -31,7 +31,7 @@ func ours(verbs ...string) rbacv1.PolicyRule {
 
 func deliveries(verbs ...string) rbacv1.PolicyRule {
 	return rbacv1.PolicyRule{
-		APIGroups: []string{"argoproj.io", "source.toolkit.fluxcd.io", "kustomize.toolkit.fluxcd.io"},
+		APIGroups: []string{"argoproj.io", "source.toolkit.fluxcd.io", "kustomize.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io"},
 		Resources: []string{"*"},
 		Verbs:     verbs,
 	}

@@ -251,6 +251,33 @@ func TestFailures(t *testing.T) {
 
 // TestDrift finds what was changed and removed, leaves out what is ignored,
 // and puts the rest right.
+// What is kept of all releases can be read, hooks and old revisions included.
+func TestManifests(t *testing.T) {
+	namespace(t, "manifests")
+	r := open(t, "web", "manifests")
+	files := web("1.0.0")
+	files["templates/hook.yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: hook, annotations: {helm.sh/hook: test}}\ndata: {image: hook-of-old}\n"
+	if _, err := r.Install(t.Context(), chartOf(files), map[string]any{"color": "old-color"}, release.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Upgrade(t.Context(), chartOf(web("1.1.0")), map[string]any{"color": "new-color"}, false, release.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := release.New(cluster.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	if err := c.Manifests(t.Context(), func(m string) { all.WriteString(m) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"old-color", "new-color", "hook-of-old"} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("%s is not among the manifests", want)
+		}
+	}
+}
+
 // What a failed upgrade has made goes with the next good one, unless it is to
 // be kept or is somebody else's by now.
 func TestSweep(t *testing.T) {

@@ -87,7 +87,7 @@ func (a *api) get(r *http.Request, user core.User) (*Delivery, error) {
 // owner is the delivery's object.
 func (d *Delivery) owner() core.Owner {
 	o := core.Owner{Dialect: core.ArgoCD, Kind: d.Kind, Namespace: d.Namespace, Name: d.Name}
-	if d.Kind == "Kustomization" {
+	if d.Kind == "Kustomization" || d.Kind == core.HelmRelease {
 		o.Dialect = core.Flux
 	}
 	return o

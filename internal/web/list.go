@@ -104,16 +104,19 @@ func array(elements [][]byte) []byte {
 
 // eyes are what one user may see of deliveries, for one request.
 type eyes struct {
-	applications, kustomizations *core.Sight
+	applications, kustomizations, releases *core.Sight
 }
 
 func newEyes(access core.Access, user core.User) *eyes {
-	of := func(o core.Owner) *core.Sight { return core.NewSight(access, user, string(o.Dialect), o.Resource()) }
-	return &eyes{of(core.Owner{Dialect: core.ArgoCD}), of(core.Owner{Dialect: core.Flux})}
+	of := func(o core.Owner) *core.Sight { return core.NewSight(access, user, o.Group(), o.Resource()) }
+	return &eyes{of(core.Owner{Dialect: core.ArgoCD}), of(core.Owner{Dialect: core.Flux}), of(core.Owner{Dialect: core.Flux, Kind: core.HelmRelease})}
 }
 
 func (e *eyes) of(d Delivery) *core.Sight {
-	if d.owner().Dialect == core.Flux {
+	switch o := d.owner(); {
+	case o.Kind == core.HelmRelease:
+		return e.releases
+	case o.Dialect == core.Flux:
 		return e.kustomizations
 	}
 	return e.applications
@@ -121,11 +124,12 @@ func (e *eyes) of(d Delivery) *core.Sight {
 
 // all says whether the user may see every delivery.
 func (e *eyes) all(ctx context.Context) (bool, error) {
-	all, err := e.applications.All(ctx)
-	if !all || err != nil {
-		return false, err
+	for _, sight := range []*core.Sight{e.applications, e.kustomizations, e.releases} {
+		if all, err := sight.All(ctx); !all || err != nil {
+			return false, err
+		}
 	}
-	return e.kustomizations.All(ctx)
+	return true, nil
 }
 
 // seen is the list, in JSON, of those that the user may get because he may in

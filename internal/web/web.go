@@ -32,7 +32,7 @@ type Deliveries interface {
 // ErrNotFound says that there is no such delivery or repository.
 var ErrNotFound = problem.New(http.StatusNotFound, "not found")
 
-// Delivery is an Application or a Kustomization, as a person wants to see it.
+// Delivery is an Application, a Kustomization or a HelmRelease, as a person wants to see it.
 type Delivery struct {
 	Kind      string     `json:"kind"`
 	Namespace string     `json:"namespace"`

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -86,6 +87,25 @@ func TestHelmRelease(t *testing.T) {
 	shared.key(t, "helm-e2e", "word", "mine 1.1.0 2")
 	if first == "" || password() != first {
 		t.Errorf("the password was %q and is %q", first, password())
+	}
+
+	// It is a delivery as the others are, to the command line and to the API.
+	if out := shared.must(t, "app", "list"); !regexp.MustCompile(`HelmRelease +helm-e2e +web +Synced +Healthy +1\.1\.0 +HelmRepository/charts +web`).MatchString(out) {
+		t.Errorf("app list: %s", out)
+	}
+	if out := shared.must(t, "app", "get", "helm-e2e/web"); !containsAll(out, []string{"helm-e2e/web", "v2, chart web@1.1.0", "Delivered=True", "inputs sha256:", "rendered in", "_word__ConfigMap"}) {
+		t.Errorf("app get: %s", out)
+	}
+	if out := shared.must(t, "app", "history", "helm-e2e/web"); !containsAll(out, []string{"1.0.0", "superseded", "1.1.0", "deployed"}) {
+		t.Errorf("app history: %s", out)
+	}
+	if out := shared.must(t, "app", "sync", "helm-e2e/web"); !strings.Contains(out, "web@1.1.0") {
+		t.Errorf("app sync: %s", out)
+	}
+	shared.must(t, "app", "wait", "helm-e2e/web", "--timeout", "60")
+	shared.refused(t, "cannot be pinned", "app", "pin", "helm-e2e/web")
+	if out := shared.must(t, "app", "list", "-o", "json"); !strings.Contains(out, `"kind": "HelmRelease"`) {
+		t.Errorf("app list -o json: %s", out)
 	}
 
 	// People's own command: a rollback stays while the HelmRelease is suspended.

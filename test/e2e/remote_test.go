@@ -79,7 +79,7 @@ func TestFromAnotherMachine(t *testing.T) {
 		t.Errorf("the rollback is a commit of %s", by)
 	}
 	eventually(t, func() string {
-		if _, err := far.run(t.Context(), ask("app", "diff", "no-such-app")...); err == nil || !strings.Contains(err.Error(), "there is no Application and no Kustomization no-such-app") {
+		if _, err := far.run(t.Context(), ask("app", "diff", "no-such-app")...); err == nil || !strings.Contains(err.Error(), "there is no Application, Kustomization or HelmRelease no-such-app") {
 			return fmt.Sprint(err)
 		}
 		return ""
