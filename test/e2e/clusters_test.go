@@ -24,13 +24,13 @@ type fleetOf struct {
 }
 
 // add has the instance know a cluster, as a user does.
-func (f *fleetOf) add(name string, c *testkit.Cluster) {
+func (f *fleetOf) add(name string, c *testkit.Cluster, more ...string) {
 	f.Helper()
 	config, err := clientcmd.LoadFromFile(c.Kubeconfig)
 	if err != nil {
 		f.Fatal(err)
 	}
-	shared.must(f.T, "cluster", "add", config.CurrentContext, "--from", c.Kubeconfig, "--name", name, "--label", "stage=production")
+	shared.must(f.T, append([]string{"cluster", "add", config.CurrentContext, "--from", c.Kubeconfig, "--name", name, "--label", "stage=production"}, more...)...)
 	f.Cleanup(func() { _, _ = shared.run(f.Context(), "cluster", "remove", name, "--force") })
 }
 
@@ -148,7 +148,46 @@ func TestClusters(t *testing.T) {
 	f.wantImage(f.us, "web:1 2")
 	f.wantImage(f.eu, "web:1 2")
 
-	f.leaves(dir)
+	f.generates(url)
+	f.leaves()
+}
+
+// generates makes an Application for each cluster of production by an
+// ApplicationSet, and none for the others.
+func (f *fleetOf) generates(url string) {
+	f.Helper()
+	shared.apply(f.T, `apiVersion: argoproj.io/v1alpha1
+kind: ApplicationSet
+metadata: {name: clusters-set, namespace: argocd}
+spec:
+  goTemplate: true
+  generators: [{clusters: {selector: {matchLabels: {stage: production}}}}]
+  template:
+    metadata: {name: 'clusters-set-{{ .name }}'}
+    spec:
+      project: default
+      source: {repoURL: '`+url+`', path: '{{ .name }}'}
+      destination: {server: '{{ .server }}', namespace: clusters-set}
+      syncPolicy: {automated: {prune: true}, syncOptions: [CreateNamespace=true]}
+`)
+	for name, c := range map[string]*testkit.Cluster{"prod-us": f.us, "prod-eu": f.eu} {
+		eventually(f.T, func() string {
+			if _, err := c.Client.AppsV1().Deployments("clusters-set").Get(f.Context(), "web", metav1.GetOptions{}); err != nil {
+				return name + ": " + err.Error()
+			}
+			return ""
+		})
+	}
+	if out := shared.must(f.T, "app", "list", "-o", "json"); strings.Count(out, `"name": "clusters-set-`) != 2 {
+		f.Errorf("applications of the set: %s", out)
+	}
+	shared.must(f.T, "appset", "delete", "clusters-set")
+	eventually(f.T, func() string {
+		if out := shared.must(f.T, "app", "list", "-o", "json"); strings.Contains(out, `"name": "clusters-set-`) {
+			return out
+		}
+		return ""
+	})
 }
 
 // loses kills a cluster: it is shown as away, the others are delivered to, and
@@ -189,7 +228,7 @@ func (f *fleetOf) loses(dir string, web func(string) string, wait func(...string
 
 // leaves removes clusters: one that Applications are for is not removed, and
 // no credential was ever shown.
-func (f *fleetOf) leaves(dir string) {
+func (f *fleetOf) leaves() {
 	f.Helper()
 	if _, err := shared.run(f.Context(), "cluster", "remove", "prod-eu"); err == nil || !strings.Contains(err.Error(), "clusters-prod-eu") {
 		f.Errorf("a cluster with Applications is removed: %v", err)
@@ -225,4 +264,24 @@ func (f *fleetOf) leaves(dir string) {
 	if out := shared.must(f.T, "cluster", "list"); strings.Contains(out, "prod-eu") || !strings.Contains(out, "prod-us") {
 		f.Errorf("after the removal: %s", out)
 	}
+
+	// One for some namespaces, and a name for the instance's own.
+	f.add("narrow", f.eu, "--namespace", "default", "--rotate")
+	if _, err := f.eu.Client.RbacV1().RoleBindings("default").Get(f.Context(), "fairway-manager", metav1.GetOptions{}); err != nil {
+		f.Error(err)
+	}
+	eventually(f.T, func() string {
+		if state := f.stateOf("narrow"); state != "Connected" {
+			return "narrow is " + state
+		}
+		return ""
+	})
+	shared.must(f.T, "cluster", "add", "--in-cluster", "--name", "staging", "--label", "stage=test")
+	eventually(f.T, func() string {
+		if state := f.stateOf("staging"); state != "Connected" {
+			return shared.must(f.T, "cluster", "list")
+		}
+		return ""
+	})
+	shared.must(f.T, "cluster", "remove", "staging", "--force")
 }
