@@ -41,8 +41,12 @@ func writing(line string) bool {
 	return false
 }
 
-// of says whether the request was of one of the resources; none are all.
+// of says whether the request was of one of the resources; none are all. To
+// ask for a ServiceAccount's token changes nothing of it.
 func of(line string, resources []string) bool {
+	if len(resources) > 0 && strings.Contains(line, `subresource="token"`) {
+		return false
+	}
 	for _, r := range resources {
 		if strings.Contains(line, `resource="`+r+`"`) {
 			return true
