@@ -8,7 +8,7 @@ import (
 
 // firstSight is how long a delivery whose process has just started waits for
 // the watch to show what it has delivered before. Then it asks the cluster.
-const firstSight = 10 * time.Second
+const firstSight = time.Minute
 
 // sight is whether the watch shows what a delivery has in the cluster. Until it
 // does, nothing would be known to be as it was applied, and each object of each
