@@ -12,12 +12,8 @@ import (
 	"sync"
 	"text/tabwriter"
 
-	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/labels"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/core"
 )
@@ -51,7 +47,8 @@ type comparedRow struct {
 }
 
 func newAppCompareCommand(o *appOptions) *cobra.Command {
-	var output, selector string
+	var output string
+	var which appSelection
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "compare NAME…",
@@ -65,24 +62,21 @@ A cluster that is away is shown as away, with what was known of it last. The
 exit code is 1 where there is a difference.`,
 		Example: `  fairway app compare web-staging web-prod-us web-prod-eu
   fairway app compare --selector app=web --all
-  fairway app compare -l app=web -o json`,
+  fairway app compare --appset web -o json`,
 		Args: func(_ *cobra.Command, args []string) error {
-			switch {
-			case selector != "" && len(args) > 0:
-				return usage("--selector and names contradict each other")
-			case selector == "" && len(args) < 2:
-				return usage("want the names of two applications or more, or --selector")
+			if !which.given() && len(args) < 2 {
+				return usage("want the names of two applications or more, --selector or --appset")
 			}
-			return nil
+			return which.check(args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runAppCompare(cmd.Context(), o, args, selector, all, output, cmd.OutOrStdout())
+			return runAppCompare(cmd.Context(), o, args, &which, all, output, cmd.OutOrStdout())
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return o.completeApps(cmd.Context(), args)
 		},
 	}
-	cmd.Flags().StringVarP(&selector, "selector", "l", "", "label selector, in place of names")
+	which.add(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "show what is the same, too")
 	addOutputFlag(cmd, &output)
 	return cmd
@@ -90,56 +84,21 @@ exit code is 1 where there is a difference.`,
 
 // completeApps are the names of Applications, for a shell.
 func (o *appOptions) completeApps(ctx context.Context, given []string) ([]string, cobra.ShellCompDirective) {
-	names, err := o.selected(ctx, labels.Everything().String())
+	names, err := new(appSelection).names(ctx, o)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(given, name) }), cobra.ShellCompDirectiveNoFileComp
 }
 
-// selected are the names of the deliveries that a selector selects, as "find"
-// takes them.
-func (o *appOptions) selected(ctx context.Context, selector string) ([]string, error) {
-	match, err := labels.Parse(selector)
-	if err != nil {
-		return nil, usage("--selector: %v", err)
-	}
-	c, err := o.client()
-	if err != nil {
-		return nil, err
-	}
-	options := []client.ListOption{client.InNamespace(o.namespace), client.MatchingLabelsSelector{Selector: match}}
-	var apps argo.ApplicationList
-	if err := c.List(ctx, &apps, options...); err != nil && !missing(err) {
-		return nil, fmt.Errorf("listing Applications: %w", err)
-	}
-	var kustoms kustomizev1.KustomizationList
-	if err := c.List(ctx, &kustoms, options...); err != nil && !missing(err) {
-		return nil, fmt.Errorf("listing Kustomizations: %w", err)
-	}
-	var names []string
-	for i := range apps.Items {
-		if apps.Items[i].Namespace == o.appNamespace() {
-			names = append(names, apps.Items[i].Name)
-			continue
-		}
-		names = append(names, apps.Items[i].Namespace+"/"+apps.Items[i].Name)
-	}
-	for i := range kustoms.Items {
-		names = append(names, kustoms.Items[i].Namespace+"/"+kustoms.Items[i].Name)
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-func runAppCompare(ctx context.Context, o *appOptions, names []string, selector string, all bool, output string, out io.Writer) error {
-	if selector != "" {
+func runAppCompare(ctx context.Context, o *appOptions, names []string, which *appSelection, all bool, output string, out io.Writer) error {
+	if which.given() {
 		var err error
-		if names, err = o.selected(ctx, selector); err != nil {
+		if names, err = which.names(ctx, o); err != nil {
 			return err
 		}
 		if len(names) < 2 {
-			return withHint(fmt.Errorf("the selector selects %d applications", len(names)), "it takes two to compare; 'fairway app list -l "+selector+"' shows them")
+			return withHint(fmt.Errorf("%d applications are selected", len(names)), "it takes two to compare; 'fairway app list' shows what there is")
 		}
 	}
 	list, err := o.liveOf(ctx, names)

@@ -87,7 +87,8 @@ func historyOf(obj client.Object) []deployedRow {
 }
 
 func newAppRollbackCommand(o *appOptions) *cobra.Command {
-	var reason, output, to, selector string
+	var reason, output, to string
+	var which appSelection
 	cmd := &cobra.Command{
 		Use:   "rollback NAME [ID|REVISION]",
 		Short: "Go back to what was deployed before",
@@ -100,18 +101,19 @@ is. Where you may not push, the repository is not on this server, or it is a
 chart of a registry, the application is pinned to what was good, and what is
 still to be done is said.
 
-Several applications go back together with --to or --selector: NAME… are then
-all names, and what they want of one branch is one commit. All is found out
-before anything is done: where one of them cannot go back, none does.`,
+Several applications go back together with --to, where NAME… are all names,
+--selector or --appset, and what they want of one branch is one commit. All is
+found out before anything is done: where one of them cannot go back, none does.`,
 		Example: `  fairway app rollback web-app
   fairway app rollback web-app 3 --reason 'checkout is broken'
   fairway app rollback web-staging web-prod-us web-prod-eu --to 4f2a91c
-  fairway app rollback --selector app=web --to 4f2a91c`,
-		Args: func(_ *cobra.Command, args []string) error { return rollbackArgs(args, to, selector) },
+  fairway app rollback --selector app=web --to 4f2a91c
+  fairway app rollback --appset web --to 4f2a91c`,
+		Args: func(_ *cobra.Command, args []string) error { return rollbackArgs(args, to, &which) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			asked := controller.Rollback{Reason: reason, To: to}
-			if selector != "" || to != "" && len(args) > 1 {
-				return runAppRollbacks(cmd.Context(), o, args, selector, asked, output, cmd.OutOrStdout())
+			if which.given() || to != "" && len(args) > 1 {
+				return runAppRollbacks(cmd.Context(), o, args, &which, asked, output, cmd.OutOrStdout())
 			}
 			if len(args) > 1 {
 				asked.To = args[1]
@@ -121,7 +123,7 @@ before anything is done: where one of them cannot go back, none does.`,
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the commit's message or the pin")
 	cmd.Flags().StringVar(&to, "to", "", "ID or revision to go back to; with it all arguments are names")
-	cmd.Flags().StringVarP(&selector, "selector", "l", "", "label selector, in place of names")
+	which.add(cmd)
 	addOutputFlag(cmd, &output)
 	return cmd
 }

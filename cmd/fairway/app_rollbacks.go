@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,27 +18,25 @@ import (
 )
 
 // rollbackArgs checks the arguments of "app rollback".
-func rollbackArgs(args []string, to, selector string) error {
+func rollbackArgs(args []string, to string, which *appSelection) error {
 	switch {
-	case selector != "" && len(args) > 0:
-		return usage("--selector and names contradict each other")
-	case selector == "" && len(args) == 0:
+	case !which.given() && len(args) == 0:
 		return usage("want the name of an application")
-	case selector == "" && to == "" && len(args) > 2:
+	case !which.given() && to == "" && len(args) > 2:
 		return usage("want one application and where it is to go back to; several applications take --to")
 	}
-	return nil
+	return which.check(args)
 }
 
 // runAppRollbacks rolls several deliveries back together.
-func runAppRollbacks(ctx context.Context, o *appOptions, names []string, selector string, asked controller.Rollback, output string, out io.Writer) error {
-	if selector != "" {
+func runAppRollbacks(ctx context.Context, o *appOptions, names []string, which *appSelection, asked controller.Rollback, output string, out io.Writer) error {
+	if which.given() {
 		var err error
-		if names, err = o.selected(ctx, selector); err != nil {
+		if names, err = which.names(ctx, o); err != nil {
 			return err
 		}
 		if len(names) == 0 {
-			return fmt.Errorf("the selector %s selects no application", selector)
+			return withHint(errors.New("no application is selected"), "'fairway app list' shows what there is")
 		}
 	}
 	api, err := o.api(ctx)

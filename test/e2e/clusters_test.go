@@ -181,6 +181,10 @@ spec:
 	if out := shared.must(f.T, "app", "list", "-o", "json"); strings.Count(out, `"name": "clusters-set-`) != 2 {
 		f.Errorf("applications of the set: %s", out)
 	}
+	shared.must(f.T, "app", "wait", "clusters-set-prod-us", "clusters-set-prod-eu", "--timeout", "90")
+	if out := shared.must(f.T, "app", "compare", "--appset", "clusters-set"); !strings.Contains(out, "no difference") {
+		f.Errorf("compare: %s", out)
+	}
 	shared.must(f.T, "appset", "delete", "clusters-set")
 	eventually(f.T, func() string {
 		if out := shared.must(f.T, "app", "list", "-o", "json"); strings.Contains(out, `"name": "clusters-set-`) {
