@@ -198,3 +198,37 @@ func TestFieldsOf(t *testing.T) {
 		}
 	}
 }
+
+// Each test that the page of semantics names is there.
+func TestSemanticsNameTests(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "docs", "spec", "semantics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	for _, root := range []string{"../internal", "../test", "../api"} {
+		err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			for _, m := range declared.FindAllSubmatch(data, -1) {
+				there[string(m[1])] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(page, -1)
+	if len(named) == 0 {
+		t.Fatal("the page names no tests")
+	}
+	for _, m := range named {
+		if !there[string(m[1])] {
+			t.Errorf("semantics.md names %s, which there is not", m[1])
+		}
+	}
+}

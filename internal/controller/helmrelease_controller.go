@@ -22,7 +22,6 @@ import (
 
 // unsupportedHelmRelease are the fields that we know and do not do.
 var unsupportedHelmRelease = map[string]string{
-	"spec.healthCheckExprs":  "health check expressions are not supported yet",
 	"spec.chart.spec.verify": "signature verification is not supported yet",
 }
 
@@ -159,6 +158,7 @@ func (r *helmReleases) drop(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.depends.set(key)
 	r.stages.Releases.Expect(context.Background(), key, nil)
+	r.forgetHealth(helmOwner(key))
 	r.wakeDependents(helmReleaseDep(key), specChanged)
 }
 
@@ -237,6 +237,9 @@ func readHelmRelease(u *unstructured.Unstructured) (*helmv2.HelmRelease, error) 
 func (h *helmReleaseRun) reconcile(ctx context.Context, specErr error) (reconcile.Result, error) {
 	if specErr == nil {
 		specErr = h.checkReadyExprs()
+	}
+	if specErr == nil {
+		specErr = h.setHealthRules()
 	}
 	if specErr != nil {
 		return h.stall(ctx, "InvalidSpec", "InvalidSpec", specErr)

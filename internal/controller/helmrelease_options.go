@@ -11,7 +11,7 @@ func (h *helmReleaseRun) installOptions(last *release.Record) release.Options {
 	in := h.hr.GetInstall()
 	o := release.Options{
 		Source:  h.source,
-		Timeout: in.GetTimeout(h.hr.GetTimeout()).Duration, DisableWait: in.DisableWait, WaitForJobs: !in.DisableWaitForJobs, PollToWait: h.polls(),
+		Timeout: in.GetTimeout(h.hr.GetTimeout()).Duration, DisableWait: in.DisableWait, WaitForJobs: !in.DisableWaitForJobs, PollToWait: h.polls(), Health: h.health(),
 		DisableHooks: in.DisableHooks, SkipOpenAPIValidation: in.DisableOpenAPIValidation, TakeOwnership: !in.DisableTakeOwnership,
 		CreateNamespace: in.CreateNamespace, CRDs: crdPolicy(in.CRDs, release.CreateCRDs),
 		// What a remediation has left of itself does not block the name.
@@ -30,7 +30,7 @@ func (h *helmReleaseRun) upgradeOptions() release.Options {
 	up := h.hr.GetUpgrade()
 	return release.Options{
 		Source:  h.source,
-		Timeout: up.GetTimeout(h.hr.GetTimeout()).Duration, DisableWait: up.DisableWait, WaitForJobs: !up.DisableWaitForJobs, PollToWait: h.polls(),
+		Timeout: up.GetTimeout(h.hr.GetTimeout()).Duration, DisableWait: up.DisableWait, WaitForJobs: !up.DisableWaitForJobs, PollToWait: h.polls(), Health: h.health(),
 		DisableHooks: up.DisableHooks, SkipOpenAPIValidation: up.DisableOpenAPIValidation, TakeOwnership: !up.DisableTakeOwnership,
 		Force: up.Force, CleanupOnFail: up.CleanupOnFail, ServerSide: serverSide(up.ServerSideApply),
 		MaxHistory: h.hr.GetMaxHistory(), CRDs: crdPolicy(up.CRDs, release.SkipCRDs),
@@ -40,7 +40,7 @@ func (h *helmReleaseRun) upgradeOptions() release.Options {
 func (h *helmReleaseRun) rollbackOptions() release.Options {
 	back := h.hr.GetRollback()
 	return release.Options{
-		Timeout: back.GetTimeout(h.hr.GetTimeout()).Duration, DisableWait: back.DisableWait, WaitForJobs: !back.DisableWaitForJobs, PollToWait: h.polls(),
+		Timeout: back.GetTimeout(h.hr.GetTimeout()).Duration, DisableWait: back.DisableWait, WaitForJobs: !back.DisableWaitForJobs, PollToWait: h.polls(), Health: h.health(),
 		DisableHooks: back.DisableHooks, Force: back.Force, CleanupOnFail: back.CleanupOnFail,
 		ServerSide: serverSide(back.ServerSideApply), MaxHistory: h.hr.GetMaxHistory(),
 	}

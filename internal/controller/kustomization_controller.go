@@ -123,7 +123,7 @@ func (r *kustomizations) forget(key types.NamespacedName) {
 	r.memories.forget(key)
 	r.reads.leave(key)
 	r.private.forget(r.owner(key))
-	r.forgetHealthRules(key)
+	r.forgetHealth(r.owner(key))
 	r.depends.set(key)
 	r.stages.Watcher.Forget(r.owner(key))
 	r.forgetPlace(r.owner(key))

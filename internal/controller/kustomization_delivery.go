@@ -107,16 +107,7 @@ func (k *kustomizationRun) setHealthRules() error {
 	if k.stages.Health == nil {
 		return nil
 	}
-	var checks []health.Check
-	for _, e := range k.k.Spec.HealthCheckExprs {
-		group := ""
-		if g, _, ok := strings.Cut(e.APIVersion, "/"); ok {
-			group = g
-		}
-		checks = append(checks, health.Check{Group: group, Kind: e.Kind,
-			Expressions: health.Expressions{InProgress: e.InProgress, Failed: e.Failed, Current: e.Current}})
-	}
-	changed, err := k.stages.Health.Check(k.delivery.owner, checks)
+	changed, err := k.stages.Health.Check(k.delivery.owner, healthRules(k.k.Spec.HealthCheckExprs))
 	if err != nil {
 		refused := &SpecError{}
 		refused.add("spec", "%v", err)
@@ -128,9 +119,23 @@ func (k *kustomizationRun) setHealthRules() error {
 	return nil
 }
 
-func (r *kustomizations) forgetHealthRules(key types.NamespacedName) {
-	if r.stages.Health != nil {
-		_, _ = r.stages.Health.Check(r.owner(key), nil) // none cannot be wrong
+// healthRules are Flux' healthCheckExprs.
+func healthRules(exprs []kustomize.CustomHealthCheck) []health.Check {
+	var checks []health.Check
+	for _, e := range exprs {
+		group := ""
+		if g, _, ok := strings.Cut(e.APIVersion, "/"); ok {
+			group = g
+		}
+		checks = append(checks, health.Check{Group: group, Kind: e.Kind,
+			Expressions: health.Expressions{InProgress: e.InProgress, Failed: e.Failed, Current: e.Current}})
+	}
+	return checks
+}
+
+func (e *Engine) forgetHealth(owner core.Owner) {
+	if e.stages.Health != nil {
+		_, _ = e.stages.Health.Check(owner, nil) // none cannot be wrong
 	}
 }
 

@@ -3,6 +3,7 @@ package identity
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -86,4 +87,67 @@ func testMirrorPolicy(t *testing.T, c *testkit.Cluster) {
 	if _, err := as("dana").Update(ctx, given, metav1.UpdateOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("taking a URL away: %v, want it forbidden", err)
 	}
+}
+
+// Who writes an AppProject with roles is told that they do nothing; the
+// project is taken all the same.
+func TestProjectRolesAreWarnedOf(t *testing.T) {
+	ctx := t.Context()
+	c := testkit.StartCluster(t, testkit.ClusterOptions{KwokNodes: -1})
+	if _, err := api.Install(ctx, c.Config); err != nil {
+		t.Fatal(err)
+	}
+	if err := EnsureRoles(ctx, c.Client); err != nil {
+		t.Fatal(err)
+	}
+	var heard warnings
+	cfg := rest.CopyConfig(c.Config)
+	cfg.WarningHandler = &heard
+	projects := dynamic.NewForConfigOrDie(cfg).Resource(schema.GroupVersionResource{Group: "argoproj.io", Version: "v1alpha1", Resource: "appprojects"}).Namespace(c.Namespace(t))
+	write := func(name string, spec map[string]any) {
+		t.Helper()
+		_, err := projects.Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "argoproj.io/v1alpha1", "kind": "AppProject", "metadata": map[string]any{"name": name}, "spec": spec,
+		}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The API server takes a moment to heed a new policy.
+	testkit.Eventually(t, "a warning", func() error {
+		write("roles", map[string]any{"roles": []any{map[string]any{"name": "dev"}}})
+		if !strings.Contains(heard.all(), "spec.roles is not enforced") {
+			return errors.New("heard: " + heard.all())
+		}
+		return nil
+	})
+	heard.forget()
+	write("none", map[string]any{"sourceRepos": []any{"*"}})
+	if text := heard.all(); text != "" {
+		t.Errorf("warned without roles: %s", text)
+	}
+}
+
+// warnings are those that the API server has sent.
+type warnings struct {
+	mu   sync.Mutex
+	text []string
+}
+
+func (w *warnings) HandleWarningHeader(_ int, _, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text = append(w.text, text)
+}
+
+func (w *warnings) all() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.text, "\n")
+}
+
+func (w *warnings) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text = nil
 }

@@ -25,8 +25,10 @@ type Options struct {
 	// DisableWait waits for hooks alone, WaitForJobs for Jobs to complete too,
 	// PollToWait by polling, as Helm 3 did.
 	DisableWait, WaitForJobs, PollToWait bool
-	DisableHooks                         bool
-	SkipOpenAPIValidation                bool
+	// Health, where set, judges some kinds that are waited for.
+	Health                *Health
+	DisableHooks          bool
+	SkipOpenAPIValidation bool
 	// TakeOwnership takes objects over that are there without Helm's labels.
 	TakeOwnership bool
 	// CreateNamespace and Replace are for an installation.
@@ -83,11 +85,15 @@ func (r *Release) Install(ctx context.Context, render Render, values map[string]
 	if err := r.applyCRDs(ctx, rendered.CRDs, o); err != nil {
 		return nil, err
 	}
+	waits, err := r.waits(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	s := &swap{rendered.stub(), rendered.Chart}
 	install := action.NewInstall(r.configure(ctx, s))
 	install.ReleaseName, install.Namespace = r.Name, r.Namespace
 	install.Timeout, install.DisableHooks = o.Timeout, o.DisableHooks
-	install.WaitStrategy, install.WaitForJobs, install.WaitOptions = o.wait(), o.WaitForJobs, waitWith(ctx)
+	install.WaitStrategy, install.WaitForJobs, install.WaitOptions = o.wait(), o.WaitForJobs, waits
 	install.SkipCRDs, install.SkipSchemaValidation = true, true // done
 	install.DisableOpenAPIValidation = o.SkipOpenAPIValidation
 	install.TakeOwnership, install.CreateNamespace, install.Replace = o.TakeOwnership, o.CreateNamespace, o.Replace
@@ -124,11 +130,15 @@ func (r *Release) Upgrade(ctx context.Context, render Render, values map[string]
 	if err := r.applyCRDs(ctx, rendered.CRDs, o); err != nil {
 		return nil, err
 	}
+	waits, err := r.waits(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	s := &swap{rendered.stub(), rendered.Chart}
 	upgrade := action.NewUpgrade(r.configure(ctx, s))
 	upgrade.Namespace, upgrade.MaxHistory = r.Namespace, o.MaxHistory
 	upgrade.Timeout, upgrade.DisableHooks = o.Timeout, o.DisableHooks
-	upgrade.WaitStrategy, upgrade.WaitForJobs, upgrade.WaitOptions = o.wait(), o.WaitForJobs, waitWith(ctx)
+	upgrade.WaitStrategy, upgrade.WaitForJobs, upgrade.WaitOptions = o.wait(), o.WaitForJobs, waits
 	upgrade.SkipCRDs, upgrade.SkipSchemaValidation = true, true
 	upgrade.DisableOpenAPIValidation = o.SkipOpenAPIValidation
 	upgrade.TakeOwnership, upgrade.CleanupOnFail = o.TakeOwnership, o.CleanupOnFail
@@ -150,10 +160,14 @@ func (r *Release) Rollback(ctx context.Context, to int, o Options) (*Record, err
 	if target == nil {
 		return nil, fmt.Errorf("roll back release %s: there is no revision %d", r.Name, to)
 	}
+	waits, err := r.waits(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	rollback := action.NewRollback(r.configure(ctx, nil))
 	rollback.Version, rollback.MaxHistory = to, o.MaxHistory
 	rollback.Timeout, rollback.DisableHooks = o.Timeout, o.DisableHooks
-	rollback.WaitStrategy, rollback.WaitForJobs, rollback.WaitOptions = o.wait(), o.WaitForJobs, waitWith(ctx)
+	rollback.WaitStrategy, rollback.WaitForJobs, rollback.WaitOptions = o.wait(), o.WaitForJobs, waits
 	rollback.CleanupOnFail, rollback.ServerSideApply = o.CleanupOnFail, o.serverSide()
 	onServer := appliesOnServer(rollback.ServerSideApply, target.ApplyMethod)
 	rollback.ForceConflicts, rollback.ForceReplace = onServer, o.Force && !onServer
