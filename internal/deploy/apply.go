@@ -340,7 +340,7 @@ func (r *run) object(ctx context.Context, it *item) ObjectResult {
 		res.Action, res.Live = Unchanged, it.live
 	case refresh, create, configure:
 		r.store(ctx, it, &res)
-		if late(ctx, it) {
+		if late(it) {
 			return r.again(ctx, it)
 		}
 	}

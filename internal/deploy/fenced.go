@@ -5,8 +5,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
-	"github.com/fairway-cd/fairway/internal/core/fence"
 )
 
 // decidedOn is the resource version that a fenced write is bound to. An apply
@@ -23,10 +21,12 @@ func decidedOn(live *unstructured.Unstructured) string {
 // written it meanwhile: a status, most of the time.
 const mostConflicts = 5
 
-// late says that a fenced write of the item was refused, because it was written
-// since it was looked at, and that it is to be looked at again.
-func late(ctx context.Context, it *item) bool {
-	if it.err == nil || fence.From(ctx) == nil || !apierrors.IsConflict(it.err) {
+// late says that a write of the item that was bound to its version, as one that
+// is fenced and one that takes fields over are, was refused, because somebody
+// has written the object since it was looked at; and that it is to be looked at
+// again.
+func late(it *item) bool {
+	if it.err == nil || !apierrors.IsConflict(it.err) {
 		return false
 	}
 	it.conflicts++

@@ -85,3 +85,38 @@ func TestFencedApplyThatIsLost(t *testing.T) {
 		t.Error("the second was made")
 	}
 }
+
+// Somebody writes between the look at an object whose fields are to be taken
+// over and that: it is looked at again, with a fence and without.
+func TestTakeOverWhatIsWrittenMeanwhile(t *testing.T) {
+	b := newBench(t)
+	maps, err := b.client.For(core.ObjectRef{Version: "v1", Kind: "ConfigMap", Namespace: b.namespace, Name: "second"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHand := func(patch string) {
+		if _, err := maps.Patch(t.Context(), "second", types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := b.plan(kustomization("taken"), strings.ReplaceAll(fencedManifests, "VALUE", "wanted"))
+	b.apply(p)
+	byHand(`{"data":{"key":"by-hand"}}`)
+	changed := false
+	p.Progress = func(r deploy.ObjectResult) {
+		if r.Ref.Name == "first" && !changed {
+			changed = true
+			byHand(`{"metadata":{"annotations":{"example.com/seen":"meanwhile"}}}`)
+		}
+	}
+	if _, err := b.deployer.Apply(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	live, err := maps.Get(t.Context(), "second", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, _ := live.Object["data"].(map[string]any); !changed || data["key"] != "wanted" {
+		t.Errorf("the live object has %v", data)
+	}
+}

@@ -42,9 +42,10 @@ func writing(line string) bool {
 }
 
 // of says whether the request was of one of the resources; none are all. To
-// ask for a ServiceAccount's token changes nothing of it.
+// ask for a ServiceAccount's token changes nothing of it, and what is refused
+// changes nothing at all.
 func of(line string, resources []string) bool {
-	if len(resources) > 0 && strings.Contains(line, `subresource="token"`) {
+	if len(resources) > 0 && (strings.Contains(line, `subresource="token"`) || !strings.Contains(line, `code="2`)) {
 		return false
 	}
 	for _, r := range resources {
