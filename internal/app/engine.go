@@ -118,6 +118,8 @@ func (e *engine) Ready(ctx context.Context) error {
 		}
 		return nil
 	})
+	noticed := e.core.ForgeNoticed
+	e.st.noticed.Store(&noticed)
 	pushed := e.core.ImagePushed
 	e.st.imagePushed.Store(&pushed)
 	return nil

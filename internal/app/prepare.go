@@ -57,6 +57,8 @@ type stores struct {
 	repos      *repositories
 	// imagePushed is told of what is pushed to the registry.
 	imagePushed atomic.Pointer[func(core.ImagePush)]
+	// noticed is told of webhooks.
+	noticed atomic.Pointer[func(kind, repository string)]
 }
 
 func (s *stores) close() {
@@ -170,6 +172,11 @@ func (s *Server) openStores(ctx context.Context, st *stores) error {
 		},
 		Announced: func(url string) {
 			_ = st.refUpdated.deliver(context.Background(), core.RefUpdate{URL: url})
+		},
+		Noticed: func(kind, repository string) {
+			if tell := st.noticed.Load(); tell != nil {
+				(*tell)(kind, repository)
+			}
 		},
 		HomeRepository: core.Name{Namespace: core.DefaultNamespace, Name: homeRepository},
 		Bases:          s.inst.bases(),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,7 +79,9 @@ func (r *applicationSets) wakeAll(ctx context.Context) {
 
 // refUpdated wakes the sets that read a repository for which same holds.
 func (r *applicationSets) refUpdated(same func(url string) bool) {
-	for _, key := range r.bySource.on(func(dep string) bool { return dep != dependsOnClusters && same(dep) }) {
+	for _, key := range r.bySource.on(func(dep string) bool {
+		return dep != dependsOnClusters && !strings.HasPrefix(dep, forgeDep) && same(dep)
+	}) {
 		r.wake.wake(key, sourceMoved)
 	}
 }

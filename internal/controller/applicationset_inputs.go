@@ -16,6 +16,8 @@ type setNeeds struct {
 	// clusters: it has asked for clusters; externalGit: a repository was not
 	// ours; provider: it has asked a provider.
 	clusters, externalGit, provider bool
+	// forges are what was asked of providers, as ForgeNoticed finds it.
+	forges []string
 }
 
 func (n *setNeeds) add(other setNeeds) {
@@ -25,6 +27,7 @@ func (n *setNeeds) add(other setNeeds) {
 	n.clusters = n.clusters || other.clusters
 	n.externalGit = n.externalGit || other.externalGit
 	n.provider = n.provider || other.provider
+	n.forges = append(n.forges, other.forges...)
 }
 
 func (n *setNeeds) url(url string) {
@@ -35,10 +38,11 @@ func (n *setNeeds) url(url string) {
 
 // names are the needs by which a set is found when they change.
 func (n *setNeeds) names() []string {
+	names := slices.Concat(n.urls, n.forges)
 	if n.clusters {
-		return append([]string{dependsOnClusters}, n.urls...)
+		names = append(names, dependsOnClusters)
 	}
-	return n.urls
+	return names
 }
 
 // setInputs answers the generators of one set, in one generation: what it has
@@ -106,12 +110,14 @@ func (in *setInputs) Clusters(ctx context.Context) ([]appset.Cluster, error) {
 // Repositories implements appset.Inputs.
 func (in *setInputs) Repositories(ctx context.Context, gen *argo.SCMProviderGenerator) ([]appset.Repository, error) {
 	in.needs.provider = true
+	in.needs.forges = append(in.needs.forges, repositoryDeps(gen)...)
 	return in.provider().Repositories(ctx, gen)
 }
 
 // PullRequests implements appset.Inputs.
 func (in *setInputs) PullRequests(ctx context.Context, gen *argo.PullRequestGenerator) ([]appset.PullRequest, error) {
 	in.needs.provider = true
+	in.needs.forges = append(in.needs.forges, pullRequestDeps(gen)...)
 	return in.provider().PullRequests(ctx, gen)
 }
 

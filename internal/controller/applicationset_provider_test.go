@@ -66,6 +66,15 @@ func TestApplicationSetPullRequests(t *testing.T) {
 	pulls.Store([]int{2, 3})
 	h.waitApps("pulls", "pr-2-feature-2", "pr-3-feature-3")
 
+	// A webhook of the forge is heard at once, and only of its repository.
+	pulls.Store([]int{3})
+	h.engine.ForgeNoticed("gitea", "o/another")
+	h.engine.ForgeNoticed("gitea", "O/R")
+	h.waitApps("pulls", "pr-3-feature-3")
+	pulls.Store([]int{2, 3})
+	h.engine.ForgeNoticed("gitea", "o/r.git")
+	h.waitApps("pulls", "pr-2-feature-2", "pr-3-feature-3")
+
 	// A project that a pull request names is not its to choose.
 	h.apply(strings.Replace(set, "project: default", "project: '{{ .branch_slug }}'", 1))
 	h.waitSet("pulls", "to be refused the project", setSays(argo.SetConditionErrorOccurred, "True", "feature-2", "fairway-cd.io/allowed-projects"))

@@ -45,6 +45,8 @@ type fight struct {
 	by      string
 	deleted bool
 	changes []mark.Change
+	// row is how often in a row it was put right, and did not stay so.
+	row int
 }
 
 // drifted notes that the object is out of sync, and returns how long its heal
@@ -57,13 +59,22 @@ func (f *fight) drifted(s drift.ObjectState, now time.Time) time.Duration {
 	if f.slowed {
 		f.inSync = time.Time{}
 	}
-	return f.healBackoff.drifted(now)
+	wait := f.healBackoff.drifted(now)
+	if f.attempts == 0 {
+		f.row = 0
+	}
+	return wait
 }
 
-// healed notes a heal, and says whether it has become a fight with that.
-func (f *fight) healed(changes []mark.Change, now time.Time) bool {
+// healed notes a heal, and says whether it has become a fight with that. One
+// that has failed is tried again at the same pace, and is nobody's doing.
+func (f *fight) healed(changes []mark.Change, failed bool, now time.Time) bool {
 	f.healBackoff.healed(now)
+	if failed {
+		return false
+	}
 	f.changes = changes
+	f.row++
 	f.recent = append(f.recent, now)
 	f.recent = f.recent[max(0, len(f.recent)-fightSlowed):]
 	within := 0
@@ -73,7 +84,7 @@ func (f *fight) healed(changes []mark.Change, now time.Time) bool {
 		}
 	}
 	f.slowed = f.slowed || within >= fightSlowed
-	if !f.since.IsZero() || f.attempts < fightRow && within < fightShown {
+	if !f.since.IsZero() || f.row < fightRow && within < fightShown {
 		return false
 	}
 	f.since = now
@@ -172,16 +183,18 @@ func (f *fights) due(lost []drift.ObjectState, now time.Time) (due []drift.Objec
 	return due, next
 }
 
-// healed notes that the objects were healed, with the results of that, and
-// returns those for which it has become a fight.
+// healed notes that the objects were healed, with the results of that where they
+// are known, and returns those for which it has become a fight.
 func (f *fights) healed(lost []drift.ObjectState, results []deploy.ObjectResult, now time.Time) []core.ObjectRef {
-	undone := map[core.ObjectRef][]mark.Change{}
+	of := map[core.ObjectRef]deploy.ObjectResult{}
 	for _, r := range results {
-		undone[r.Ref.Key()] = r.Undone
+		of[r.Ref.Key()] = r
 	}
 	var begun []core.ObjectRef
 	for _, s := range lost {
-		if f.of(s.Ref).healed(undone[s.Ref.Key()], now) {
+		r, known := of[s.Ref.Key()]
+		failed := results != nil && (!known || r.Action == deploy.Failed || r.Action == deploy.Skipped)
+		if f.of(s.Ref).healed(r.Undone, failed, now) {
 			begun = append(begun, s.Ref)
 			f.tell(1)
 		}

@@ -26,6 +26,7 @@ import (
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/deploy"
 	"github.com/fairway-cd/fairway/internal/drift"
 	"github.com/fairway-cd/fairway/internal/testkit"
 )
@@ -36,6 +37,15 @@ func drifts(names ...string) []drift.ObjectState {
 		list = append(list, drift.ObjectState{Ref: core.ObjectRef{Kind: "ConfigMap", Name: name}, Drift: drift.Modified})
 	}
 	return list
+}
+
+// mended are the results of having put them right.
+func mended(list []drift.ObjectState) []deploy.ObjectResult {
+	var results []deploy.ObjectResult
+	for _, s := range list {
+		results = append(results, deploy.ObjectResult{Ref: s.Ref, Action: deploy.Configured})
+	}
+	return results
 }
 
 // What is changed back at once is a fight after the third heal, is healed at
@@ -52,7 +62,7 @@ func TestFights(t *testing.T) {
 		if due, _ = f.due(drifts("a", "b"), at); len(due) != 2 {
 			t.Fatalf("heal %d: %v are due", i, due)
 		}
-		begun := f.healed(drifts("a"), nil, at)
+		begun := f.healed(drifts("a"), mended(drifts("a")), at)
 		if (len(begun) > 0) != (i == fightRow-1) {
 			t.Errorf("heal %d: fights that have begun: %v", i, begun)
 		}
@@ -69,6 +79,19 @@ func TestFights(t *testing.T) {
 	}
 }
 
+// A heal that fails is no fight, and is tried again more and more seldom.
+func TestFailedHeals(t *testing.T) {
+	f, at := &fights{}, time.Unix(0, 0)
+	for range 50 {
+		_, next := f.due(drifts("a"), at)
+		at = at.Add(next)
+		f.healed(drifts("a"), []deploy.ObjectResult{{Ref: drifts("a")[0].Ref, Action: deploy.Failed}}, at)
+	}
+	if _, next := f.due(drifts("a"), at); len(f.shown()) > 0 || next != healMax {
+		t.Errorf("fights %v, the next try in %s", f.shown(), next)
+	}
+}
+
 // Who takes his time is shown, and is slowed down when he goes on.
 func TestSlowFights(t *testing.T) {
 	f, at := &fights{}, time.Unix(0, 0)
@@ -77,7 +100,7 @@ func TestSlowFights(t *testing.T) {
 		if len(due) != 1 {
 			t.Fatalf("heal %d has to wait", i)
 		}
-		if begun := f.healed(due, nil, at); (len(begun) > 0) != (i == fightShown-1) {
+		if begun := f.healed(due, mended(due), at); (len(begun) > 0) != (i == fightShown-1) {
 			t.Errorf("heal %d: fights that have begun: %v", i, begun)
 		}
 		f.due(nil, at)
@@ -88,7 +111,7 @@ func TestSlowFights(t *testing.T) {
 		_, next := f.due(drifts("a"), at)
 		pauses = append(pauses, next)
 		at = at.Add(next)
-		f.healed(drifts("a"), nil, at)
+		f.healed(drifts("a"), mended(drifts("a")), at)
 		f.due(nil, at)
 		at = at.Add(time.Second)
 	}

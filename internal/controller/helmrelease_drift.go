@@ -67,7 +67,7 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 	now := differencesOf(found, due)
 	h.stats.heals.Inc()
 	err = h.release.Correct(ctx, now)
-	h.tellFights(h.object, &h.fights, h.fights.healed(due, resultsOf(now), h.now))
+	h.tellFights(h.object, &h.fights, h.fights.healed(due, resultsOf(now, err), h.now))
 	if err != nil {
 		h.event(h.object, "Warning", "DriftCorrectionFailed", h.say(err))
 		return err
@@ -93,10 +93,14 @@ func statesOfDifferences(found []release.Difference) []drift.ObjectState {
 }
 
 // resultsOf are differences as results of putting them right.
-func resultsOf(found []release.Difference) []deploy.ObjectResult {
+func resultsOf(found []release.Difference, err error) []deploy.ObjectResult {
+	action := deploy.Configured
+	if err != nil {
+		action = deploy.Failed
+	}
 	results := make([]deploy.ObjectResult, len(found))
 	for i, d := range found {
-		results[i] = deploy.ObjectResult{Ref: d.Ref, Undone: d.Changes}
+		results[i] = deploy.ObjectResult{Ref: d.Ref, Action: action, Undone: d.Changes}
 	}
 	return results
 }

@@ -296,7 +296,7 @@ func (h *helmReleaseRun) failed(ctx context.Context, did step, err error) (resul
 		if err := h.writeStatus(ctx, st); err != nil {
 			return reconcile.Result{}, true, err
 		}
-		return reconcile.Result{RequeueAfter: retryAfter(h.failures, h.interval())}, true, nil
+		return reconcile.Result{RequeueAfter: h.again(h.failures, err)}, true, nil
 	}
 	st.Failures++
 	h.attempted = true
@@ -304,13 +304,13 @@ func (h *helmReleaseRun) failed(ctx context.Context, did step, err error) (resul
 	if errors.As(err, &unreleased) {
 		// Nothing was recorded, so there is nothing to remediate: it is tried
 		// again, as often as the spec has it.
-		return h.unreleased(ctx, did)
+		return h.unreleased(ctx, did, err)
 	}
 	return reconcile.Result{}, false, nil
 }
 
 // unreleased paces the tries of an action that came to no revision.
-func (h *helmReleaseRun) unreleased(ctx context.Context, did step) (reconcile.Result, bool, error) {
+func (h *helmReleaseRun) unreleased(ctx context.Context, did step, err error) (reconcile.Result, bool, error) {
 	remediation := h.hr.GetInstall().GetRemediation()
 	if did == stepUpgrade {
 		remediation = h.hr.GetUpgrade().GetRemediation()
@@ -327,7 +327,7 @@ func (h *helmReleaseRun) unreleased(ctx context.Context, did step) (reconcile.Re
 	if err := h.writeStatus(ctx, &h.hr.Status); err != nil {
 		return reconcile.Result{}, true, err
 	}
-	return reconcile.Result{RequeueAfter: retryAfter(int(h.hr.Status.Failures), h.interval())}, true, nil
+	return reconcile.Result{RequeueAfter: h.again(int(h.hr.Status.Failures), err)}, true, nil
 }
 
 // fetch opens the chart, if that was not done.

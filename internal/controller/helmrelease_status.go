@@ -66,7 +66,7 @@ func (h *helmReleaseRun) hold(ctx context.Context, reason string, err error) (re
 	if err := h.writeStatus(ctx, &h.hr.Status); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: retryAfter(h.failures, h.interval())}, nil
+	return reconcile.Result{RequeueAfter: h.again(h.failures, err)}, nil
 }
 
 // stall says that nothing will change before the spec does.

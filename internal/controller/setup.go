@@ -180,6 +180,8 @@ func (e *Engine) addController(mgr manager.Manager, name string, gvk schema.Grou
 	skip := true
 	c, err := controller.New(name, mgr, controller.Options{
 		Reconciler: e.shard(gvk, r, w), MaxConcurrentReconciles: e.opts.Workers, SkipNameValidation: &skip,
+		// How long the API server was away says nothing of how long it will be.
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, awayRetry),
 	})
 	if err != nil {
 		return fmt.Errorf("make the %s controller: %w", name, err)

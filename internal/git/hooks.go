@@ -27,6 +27,8 @@ type hookKind struct {
 	// news. Others are acknowledged. Empty: every request does.
 	event  string
 	pushes []string
+	// notices are events that bring no commit, and yet news of the repository.
+	notices []string
 	// proof is the header with the signature or token; verify says whether the
 	// request was made with the secret.
 	proof  string
@@ -40,11 +42,11 @@ type hookKind struct {
 
 // hookKinds are by the last part of the path.
 var hookKinds = map[string]hookKind{
-	"github": {event: "X-GitHub-Event", pushes: []string{"push", "create", "delete"},
+	"github": {event: "X-GitHub-Event", pushes: []string{"push", "create", "delete"}, notices: []string{"pull_request", "repository"},
 		proof: "X-Hub-Signature-256", verify: signedBy("X-Hub-Signature-256")},
-	"gitea": {event: "X-Gitea-Event", pushes: []string{"push", "create", "delete"},
+	"gitea": {event: "X-Gitea-Event", pushes: []string{"push", "create", "delete"}, notices: []string{"pull_request", "pull_request_label", "pull_request_sync", "repository"},
 		proof: "X-Gitea-Signature", verify: signedBy("X-Gitea-Signature")},
-	"gitlab": {event: "X-Gitlab-Event", pushes: []string{"Push Hook", "Tag Push Hook"}, unsigned: "Idempotency-Key",
+	"gitlab": {event: "X-Gitlab-Event", pushes: []string{"Push Hook", "Tag Push Hook"}, notices: []string{"Merge Request Hook"}, unsigned: "Idempotency-Key",
 		proof: "X-Gitlab-Token", verify: func(h http.Header, _, secret []byte) bool {
 			got, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256(secret)
 			return subtle.ConstantTimeCompare(got[:], want[:]) == 1
@@ -191,7 +193,8 @@ func refusedHook(kind string) error {
 
 // understood takes a webhook whose sender is known.
 func (s *hookServer) understood(name string, kind hookKind, h http.Header, body []byte) (string, error) {
-	if kind.event != "" && !slices.Contains(kind.pushes, h.Get(kind.event)) {
+	noticed := slices.Contains(kind.notices, h.Get(kind.event))
+	if kind.event != "" && !noticed && !slices.Contains(kind.pushes, h.Get(kind.event)) {
 		return "nothing to do for this event", nil
 	}
 	p, err := parseHook(body)
@@ -215,7 +218,26 @@ func (s *hookServer) understood(name string, kind hookKind, h http.Header, body 
 	if !fresh {
 		return "", &badRequest{http.StatusConflict, "this delivery was taken before"}
 	}
+	s.notice(name, keys)
+	if noticed {
+		return "noticed", nil
+	}
 	return s.announce(keys)
+}
+
+// notice tells who is interested of news of a repository.
+func (s *hookServer) notice(kind string, keys []string) {
+	if s.options.Noticed == nil {
+		return
+	}
+	var told []string
+	for _, key := range keys {
+		// Behind the host, which may have another name for its API.
+		if _, repository, ok := strings.Cut(key, "/"); ok && !slices.Contains(told, repository) {
+			told = append(told, repository)
+			s.options.Noticed(kind, repository)
+		}
+	}
 }
 
 // signed is an error unless the request was made with one of the secrets.

@@ -34,6 +34,9 @@ type Options struct {
 	// credentials are not known since the start, so that who has them can call
 	// Fetch.
 	Announced func(url string)
+	// Noticed is called for each webhook that was taken, with its kind and the
+	// repository's path at its forge ("owner/name").
+	Noticed func(kind, repository string)
 	// HomeRepository is the one meant by a URL without a name ("/git").
 	HomeRepository core.Name
 	// Bases are the URLs at which Handler is reached, such as

@@ -106,14 +106,16 @@ func (r *faultRig) pushed(ctx context.Context) error {
 	return err
 }
 
-// drift changes one live object of each delivery, and deletes another.
+// drift changes one live object of each delivery, and deletes another: others
+// each time, since it is no fight.
 func (r *faultRig) drift(t *testing.T) {
 	t.Helper()
-	for ns, name := range map[string]string{faultApp: "m-03", faultFlux: "m-03", faultChart: "stays"} {
+	changed, deleted := fmt.Sprintf("m-%02d", r.version%10), fmt.Sprintf("m-%02d", 10+r.version%10)
+	for ns, name := range map[string]string{faultApp: changed, faultFlux: changed, faultChart: "stays"} {
 		r.kubectl(t, "patch", "configmap", name, "-n", ns, "--type=merge", "-p", `{"data":{"key":"drifted"}}`)
 	}
-	r.kubectl(t, "delete", "configmap", "m-12", "-n", faultApp)
-	r.kubectl(t, "delete", "configmap", "m-12", "-n", faultFlux)
+	r.kubectl(t, "delete", "configmap", deleted, "-n", faultApp)
+	r.kubectl(t, "delete", "configmap", deleted, "-n", faultFlux)
 }
 
 // differences compares what Git has with what is live, with what is marked as

@@ -47,7 +47,7 @@ func (r *faultRig) converged(t *testing.T, name string) {
 		return ""
 	})
 	began, say := time.Now(), ""
-	deadline := began.Add(patience)
+	deadline := began.Add(long(patience, 5*time.Minute))
 	for {
 		lost, orphaned, err := r.differences(t.Context())
 		unsettled := ""
