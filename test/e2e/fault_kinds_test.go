@@ -107,19 +107,24 @@ func (r *faultRig) slow(t *testing.T) {
 
 // refuses: half of the answers are refusals.
 func (r *faultRig) refuses(t *testing.T) {
-	for _, code := range []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable} {
+	all := []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	each := [][]int{all}
+	if soak() {
+		each = [][]int{all[:1], all[1:2], all[2:]}
+	}
+	for _, codes := range each {
 		before := r.api.spoiled.Load()
-		r.during(t, fmt.Sprintf("API server answers %d to half of the requests", code), long(time.Second, time.Minute), func() {
+		r.during(t, fmt.Sprintf("API server answers %d to half of the requests", codes), long(time.Second, time.Minute), func() {
 			r.api.set(func(w http.ResponseWriter, _ *http.Request) bool {
 				if rand.IntN(2) == 0 {
 					return false
 				}
-				refuse(w, code)
+				refuse(w, codes[rand.IntN(len(codes))])
 				return true
 			})
 		}, func() { r.api.set(nil) })
 		if r.api.spoiled.Load() == before {
-			t.Errorf("no request was refused with %d", code)
+			t.Errorf("no request was refused with %d", codes)
 		}
 	}
 }
