@@ -49,7 +49,11 @@ func (a *applicationRun) finalize(ctx context.Context) (reconcile.Result, error)
 		a.stages.Watcher.Forget(owner)
 		return reconcile.Result{}, nil
 	}
-	if a.located != nil {
+	switch {
+	case a.located != nil && a.leavesNothing():
+		a.stages.Watcher.Forget(owner)
+		return reconcile.Result{}, a.release(ctx, a.object, ourFinalizer)
+	case a.located != nil:
 		return a.away(ctx, a.located)
 	}
 	if a.removed() || a.running() {

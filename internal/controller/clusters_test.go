@@ -117,6 +117,13 @@ func TestApplicationInAnotherCluster(t *testing.T) {
 		return conditionSays(a, argo.ConditionInvalidSpecError, "spec.destination.name", `no cluster "eu" is known`) && a.Status.Sync.Status == argo.SyncUnknown
 	})
 
+	// What has delivered nothing can go, wherever it was for.
+	h.apply(strings.Replace(to("far-typo", "name: ue"), "metadata:\n", "metadata:\n  finalizers: [resources-finalizer.argocd.argoproj.io]\n", 1))
+	h.waitApp("far-typo", "knows no such cluster", func(a *argo.Application) bool {
+		return conditionSays(a, argo.ConditionInvalidSpecError, `no cluster "ue" is known`)
+	})
+	h.delete(appObject("far-typo"))
+
 	// The Secret alone brings it out.
 	h.know(secretOf(t, "eu", eu.Config))
 	inside(t, eu, "far", "settings", "one")
@@ -363,6 +370,25 @@ spec:
 		})
 	}
 	says("KubeConfigError", "Secret far-flux/eu is not there")
+	h.apply(`apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: typo, namespace: far-flux}
+spec:
+  sourceRef: {kind: GitRepository, name: far}
+  interval: 1h
+  prune: true
+  kubeConfig: {secretRef: {name: ue}}
+`)
+	typo := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization"}}
+	typo.SetNamespace("far-flux")
+	typo.SetName("typo")
+	h.waitLive("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "far-flux", "typo", func(u *unstructured.Unstructured) error {
+		if len(u.GetFinalizers())+len(fmt.Sprint(u.Object["status"])) < 10 {
+			return errors.New("nobody has seen it")
+		}
+		return nil
+	})
+	h.delete(typo)
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "far-flux", Name: "eu"}, Data: map[string][]byte{"value.yaml": []byte(`{"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
 		"clusters": [{"name": "k", "cluster": {"server": "https://eu.example.com"}}],
 		"users": [{"name": "u", "user": {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "reboot", "interactiveMode": "Never"}}}]}`)}}

@@ -203,6 +203,8 @@ func (a *applicationRun) enter(ctx context.Context) (leave func(), res reconcile
 	case errors.As(a.located, &connecting):
 		a.wake.put(a.key, a.why)
 		return nil, reconcile.Result{RequeueAfter: lookAgain}, nil
+	case a.located != nil && a.leavesNothing():
+		return func() {}, res, nil
 	case unreachable(a.located):
 		a.wake.put(a.key, a.why)
 		res, err = a.away(ctx, a.located)
@@ -216,6 +218,12 @@ func (a *applicationRun) enter(ctx context.Context) (leave func(), res reconcile
 	}
 	a.moved()
 	return leave, res, nil
+}
+
+// leavesNothing says that the Application is deleted and has delivered nothing:
+// the status has each object before it is applied.
+func (a *applicationRun) leavesNothing() bool {
+	return a.app.DeletionTimestamp != nil && len(a.status.Resources) == 0
 }
 
 // moved says that the objects of another cluster stay there, where the

@@ -67,6 +67,9 @@ func (k *kustomizationRun) enter(ctx context.Context) (leave func(), res reconci
 	}
 	owner := k.kustoms.owner(k.key)
 	fresh, located := k.locateFlux(owner, k.k.Spec.KubeConfig)
+	if located != nil && k.k.DeletionTimestamp != nil && len(k.inventory()) == 0 {
+		fresh, located = k.bind(owner, home) // nothing was applied anywhere
+	}
 	if fresh {
 		k.startOver()
 	}

@@ -123,7 +123,10 @@ func (f *Fleet) forward(ctx context.Context, from <-chan core.Owner) {
 		select {
 		case <-ctx.Done():
 			return
-		case owner := <-from:
+		case owner, open := <-from:
+			if !open {
+				return
+			}
 			select {
 			case <-ctx.Done():
 				return
