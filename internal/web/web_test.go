@@ -192,7 +192,7 @@ func TestListsAreOfTheUser(t *testing.T) {
 		{"", "team", "team-a/a team-a/b team-a/c team-a/web", 5},
 		{"", "one", "", 5},
 		{"", "nobody", "", 5},
-		{"?name=web", "good", "argocd/web team-a/web team-b/web", 3},
+		{"?name=web", "good", "argocd/web team-a/web team-b/web", 2},
 		{"?name=web", "team", "team-a/web", 7},
 		{"?name=web", "one", "team-a/web", 8},
 		{"?name=web", "nobody", "", 8},
