@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
@@ -14,6 +15,9 @@ import (
 // has drifted and is committed too, with the commits.
 func TestCommitBeforeDrifts(t *testing.T) {
 	w := newWaker()
+	timer := unhurried{reconcile.Func(func(context.Context, reconcile.Request) (reconcile.Result, error) {
+		return reconcile.Result{RequeueAfter: time.Hour}, nil
+	})}
 	for i := range 500 {
 		w.wake(types.NamespacedName{Name: fmt.Sprint("before-", i)}, drifted)
 	}
@@ -23,7 +27,14 @@ func TestCommitBeforeDrifts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 500 {
-		w.wake(types.NamespacedName{Name: fmt.Sprint("drifted-", i)}, drifted)
+		key := types.NamespacedName{Name: fmt.Sprint("drifted-", i)}
+		// Each was reconciled because somebody asked, and has asked for a timer.
+		res, err := timer.Reconcile(context.Background(), reconcile.Request{NamespacedName: key})
+		if err != nil || res.Priority == nil {
+			t.Fatalf("a timer is %+v, %v", res, err)
+		}
+		queue.AddWithOpts(priorityqueue.AddOpts{After: res.RequeueAfter, Priority: res.Priority}, reconcile.Request{NamespacedName: key})
+		w.wake(key, drifted)
 	}
 	w.wake(types.NamespacedName{Name: "committed"}, sourceMoved)
 	w.wake(types.NamespacedName{Name: "drifted-499"}, sourceMoved)

@@ -179,7 +179,7 @@ func (e *Engine) addControllers(mgr manager.Manager) error {
 func (e *Engine) addController(mgr manager.Manager, name string, gvk schema.GroupVersionKind, r reconcile.Reconciler, w *waker, more ...ctrlsource.Source) error {
 	skip := true
 	c, err := controller.New(name, mgr, controller.Options{
-		Reconciler: e.shard(gvk, r, w), MaxConcurrentReconciles: e.opts.Workers, SkipNameValidation: &skip,
+		Reconciler: unhurried{e.shard(gvk, r, w)}, MaxConcurrentReconciles: e.opts.Workers, SkipNameValidation: &skip,
 		// How long the API server was away says nothing of how long it will be.
 		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, awayRetry),
 	})

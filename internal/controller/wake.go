@@ -75,9 +75,9 @@ func (w *waker) add(key types.NamespacedName, r reason) {
 		w.queue.Add(req)
 		return
 	}
-	priority := 0
+	priority := whenever
 	if r != drifted {
-		priority = 10
+		priority = soon
 	}
 	queue.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, req)
 }
