@@ -27,7 +27,9 @@ func (h *helmReleaseRun) health() *release.Health {
 	if h.stages.Health == nil || len(h.hr.Spec.HealthCheckExprs) == 0 {
 		return nil
 	}
-	out := &release.Health{Of: func(obj *unstructured.Unstructured) (core.Health, string) { return h.stages.Health.Of(helmOwner(h.key), obj) }}
+	out := &release.Health{Of: func(obj *unstructured.Unstructured) (core.Health, string) {
+		return h.stages.Health.Of(helmOwner(h.key), obj)
+	}}
 	for _, c := range healthRules(h.hr.Spec.HealthCheckExprs) {
 		out.Kinds = append(out.Kinds, schema.GroupKind{Group: c.Group, Kind: c.Kind})
 	}
