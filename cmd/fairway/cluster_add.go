@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,11 +67,11 @@ func (f *kubeconfigFlags) load(name string) (*targetCluster, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	if config.Contexts[name] == nil {
-		var known []string
-		for other := range config.Contexts {
-			known = append(known, other)
+		hint := "it has none; is it the right file? --from names another"
+		if known := slices.Sorted(maps.Keys(config.Contexts)); len(known) > 0 {
+			hint = "it has: " + shortList(known)
 		}
-		return nil, withHint(fmt.Errorf("the kubeconfig has no context %q", name), "it has: "+shortList(known))
+		return nil, withHint(fmt.Errorf("the kubeconfig has no context %q", name), hint)
 	}
 	cfg, err := clientcmd.NewNonInteractiveClientConfig(*config, name, &clientcmd.ConfigOverrides{}, f.rules()).ClientConfig()
 	if err != nil {
