@@ -17,6 +17,8 @@
 //	core        the words that all of them speak; imports no sibling
 //	controller  thin reconcilers, one a kind: load, call the stage, write status
 //	fleet       deploy and drift of many clusters, each by its credential
+//	footprint   gives back the memory that a burst of work has left
+//	shard       which deliveries are which replica's, by Leases
 //	orphan      objects of a namespace that nobody has asked for
 //	signature   who has signed a commit
 //	syncwindow  when a project lets its Applications be synced

@@ -131,7 +131,7 @@ func replicaConfig(path string) (*rest.Config, error) {
 	if err != nil {
 		return nil, &StartError{fmt.Sprintf("no cluster to work on: %v", err), "name one with --kubeconfig, or run in a pod with a ServiceAccount"}
 	}
-	config.QPS = -1
+	writeAs(config)
 	return config, nil
 }
 

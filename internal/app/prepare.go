@@ -101,14 +101,19 @@ func (s *Server) prepare(ctx context.Context, c *cluster) (_ *stores, err error)
 	return st, nil
 }
 
+// writeAs sets how we speak to the API server: as fast as it lets us, and what
+// names no field manager gets one that is not that of applies.
+func writeAs(config *rest.Config) {
+	config.QPS = -1
+	config.UserAgent = mark.ControllerManager + "/" + Version
+}
+
 // install brings our kinds, roles, namespaces and accounts into the cluster.
 func (s *Server) install(ctx context.Context, st *stores) error {
 	// What is installed is little; client-go's default of five requests a
 	// second would make seconds of it.
 	st.config = rest.CopyConfig(st.config)
-	st.config.QPS = -1
-	// What names no field manager gets this one, which is not that of applies.
-	st.config.UserAgent = mark.ControllerManager + "/" + Version
+	writeAs(st.config)
 	client, err := kubernetes.NewForConfig(st.config)
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)

@@ -40,11 +40,9 @@ var _ controller.Packages = (*sources)(nil)
 // others over the network.
 func (s *Server) newSources(st *stores) *sources {
 	var own []string
-	for _, host := range []string{"localhost", "127.0.0.1"} {
-		if st.registry == nil { // of a replica of the engine
-			break
-		}
-		own = append(own, net.JoinHostPort(host, strconv.Itoa(s.inst.Config.Port)))
+	if st.registry != nil { // a replica of the engine has none
+		port := strconv.Itoa(s.inst.Config.Port)
+		own = []string{net.JoinHostPort("localhost", port), net.JoinHostPort("127.0.0.1", port)}
 	}
 	cache := chart.NewCache(chartCache)
 	return &sources{

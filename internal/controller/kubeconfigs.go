@@ -8,8 +8,9 @@ import (
 	"sync"
 
 	"github.com/fluxcd/pkg/apis/meta"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -42,6 +43,11 @@ const (
 	kubeconfigKey  = "value"
 	kubeconfigKey2 = "value.yaml"
 )
+
+// secretMapping is where Secrets are, in every cluster.
+var secretMapping = &apimeta.RESTMapping{
+	Resource: corev1.SchemeGroupVersion.WithResource("secrets"), GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Secret"), Scope: apimeta.RESTScopeNamespace,
+}
 
 // kubeconfig is a Secret that is followed.
 type kubeconfig struct {
@@ -102,13 +108,8 @@ func (c *kubeconfigs) start(k *kubeconfig) {
 	k.stop = stop
 	c.loops.Go(func() {
 		defer stop()
-		mapping, err := c.client.Mapping(schema.GroupVersionKind{Version: "v1", Kind: "Secret"})
-		if err != nil {
-			k.set(&readKubeconfig{err: err})
-			return
-		}
 		kube.Follow(ctx, c.client, kube.Scope{
-			Mapping: mapping, Namespace: k.ref.secret.Namespace, Fields: "metadata.name=" + k.ref.secret.Name,
+			Mapping: secretMapping, Namespace: k.ref.secret.Namespace, Fields: "metadata.name=" + k.ref.secret.Name,
 		}, k)
 	})
 }

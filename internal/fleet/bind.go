@@ -106,7 +106,7 @@ func (f *Fleet) leave(owner core.Owner, b *binding) {
 	}
 	if s := b.member.current(); s != nil {
 		s.Watcher.Forget(owner)
-		if owner.Kind == helmRelease && s.Releases != nil {
+		if owner.Kind == core.HelmRelease && s.Releases != nil {
 			// Nothing is expected any more, so that nothing has to be begun.
 			s.Releases.Expect(s.ctx, types.NamespacedName{Namespace: owner.Namespace, Name: owner.Name}, nil)
 		}

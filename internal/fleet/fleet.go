@@ -191,12 +191,9 @@ func (f *Fleet) owners(m *member) []core.Owner {
 	return list
 }
 
-// helmRelease is the kind of owners that Releases know.
-const helmRelease = "HelmRelease"
-
 // released tells of a HelmRelease.
 func (f *Fleet) released(key types.NamespacedName) {
-	f.tell(core.Owner{Dialect: core.Flux, Kind: helmRelease, Namespace: key.Namespace, Name: key.Name}, Released)
+	f.tell(core.Owner{Dialect: core.Flux, Kind: core.HelmRelease, Namespace: key.Namespace, Name: key.Name}, Released)
 }
 
 // Connection is how it stands with a cluster. One that is not in use has none.
@@ -221,7 +218,7 @@ func (f *Fleet) Of(owner core.Owner) *Cluster {
 	return nil
 }
 
-// Size is how many clusters are connected, the home cluster aside.
+// Size is how many clusters are in use, the home cluster aside.
 func (f *Fleet) Size() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

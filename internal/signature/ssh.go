@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -38,7 +39,7 @@ type sshSigned struct {
 }
 
 func (k *Keys) checkSSH(payload, sig []byte) (Signer, error) {
-	block, _ := pem.Decode(append(sig, '\n'))
+	block, _ := pem.Decode(append(slices.Clip(sig), '\n')) // what is behind it is not ours
 	if block == nil || !bytes.HasPrefix(block.Bytes, []byte(sshMagic)) {
 		return Signer{}, errors.New("it cannot be read")
 	}

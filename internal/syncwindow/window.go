@@ -42,7 +42,8 @@ const parser = cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow
 // maxSchedule bounds a schedule; the longest list of every field is shorter.
 const maxSchedule = 1024
 
-// Parse reads a window. A time zone that is not known is refused, where Argo CD
+// Parse reads a window. A pattern that is none is refused: a window that
+// denies would hold nobody. A time zone that is not known is refused, where Argo CD
 // takes UTC for it: a window that opens at another time than it says is none.
 // The error is a *FieldError.
 func Parse(w argo.SyncWindow) (Window, error) {
@@ -70,6 +71,16 @@ func Parse(w argo.SyncWindow) (Window, error) {
 	length, err := time.ParseDuration(w.Duration)
 	if err != nil || length <= 0 {
 		return Window{}, &FieldError{"duration", fmt.Sprintf("%q is no duration such as 1h30m", w.Duration)}
+	}
+	for _, by := range []struct {
+		field    string
+		patterns []string
+	}{{"applications", w.Applications}, {"namespaces", w.Namespaces}, {"clusters", w.Clusters}} {
+		for i, p := range by.patterns {
+			if _, err := glob.Compile(p); err != nil {
+				return Window{}, &FieldError{fmt.Sprintf("%s[%d]", by.field, i), fmt.Sprintf("%q is no pattern: %v", p, err)}
+			}
+		}
 	}
 	return Window{SyncWindow: w, schedule: spec, length: length}, nil
 }
@@ -138,7 +149,7 @@ func matchAny(patterns, values []string) bool {
 	for _, p := range patterns {
 		g, err := glob.Compile(p)
 		if err != nil {
-			continue // a pattern that is none matches nothing
+			continue // Parse has refused it
 		}
 		for i, v := range values {
 			// What is not given as the second name of a thing is not asked.
