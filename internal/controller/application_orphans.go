@@ -26,9 +26,6 @@ func (a *applicationRun) noteOrphans() {
 		return
 	}
 	client, err := a.clientOf(owner)
-	if client == nil {
-		client = a.here
-	}
 	if err == nil {
 		err = a.orphans.Want(owner, client, namespace)
 	}

@@ -89,22 +89,20 @@ func (e *Engine) serveClusters(r *http.Request, user core.User) (any, error) {
 		e.stateOf(&s, k.cluster, k.err)
 		out.Items = append(out.Items, s)
 	}
-	if e.kubeconfigs != nil {
-		for _, k := range e.kubeconfigs.list() {
-			if may(core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: k.ref.secret.Namespace}) != nil {
-				continue
-			}
-			s := ClusterStatus{Name: k.ref.secret.String(), Secret: k.ref.secret.String()}
-			if k.read == nil {
-				s.State, s.Message = clusterInvalid, "the Secret is not there"
-			} else {
-				if k.read.cluster != nil {
-					s.Server = k.read.cluster.Server
-				}
-				e.stateOf(&s, k.read.cluster, k.read.err)
-			}
-			out.Items = append(out.Items, s)
+	for _, k := range e.kubeconfigs.list() {
+		if may(core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: k.ref.secret.Namespace}) != nil {
+			continue
 		}
+		s := ClusterStatus{Name: k.ref.secret.String(), Secret: k.ref.secret.String()}
+		if k.read == nil {
+			s.State, s.Message = clusterInvalid, "the Secret is not there"
+		} else {
+			if k.read.cluster != nil {
+				s.Server = k.read.cluster.Server
+			}
+			e.stateOf(&s, k.read.cluster, k.read.err)
+		}
+		out.Items = append(out.Items, s)
 	}
 	slices.SortStableFunc(out.Items[1:], func(a, b ClusterStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
@@ -118,14 +116,12 @@ func (e *Engine) homeStatus(known []*knownCluster) ClusterStatus {
 			s.Name, s.Secret, s.Project = k.name, k.secret, k.project
 		}
 	}
-	if caps, err := e.caps.Get(); err == nil {
+	if caps, err := e.here().Capabilities(); err == nil {
 		s.Version = caps.KubeVersion
 	} else {
 		s.State, s.Message = string(fleet.Away), err.Error()
 	}
-	if e.stages.Fleet != nil {
-		s.Deliveries = e.stages.Fleet.Deliveries(nil)
-	}
+	s.Deliveries = e.stages.Fleet.Deliveries(nil)
 	return s
 }
 
@@ -135,7 +131,7 @@ func (e *Engine) stateOf(s *ClusterStatus, c *fleet.Cluster, invalid error) {
 	case invalid != nil:
 		s.State, s.Message = clusterInvalid, invalid.Error()
 		return
-	case c == nil || e.stages.Fleet == nil:
+	case c == nil:
 		s.State = string(fleet.Connecting)
 		return
 	}

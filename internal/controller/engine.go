@@ -12,7 +12,6 @@ import (
 
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/health"
-	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/orphan"
 )
 
@@ -65,18 +64,15 @@ type Engine struct {
 	events events.EventRecorder
 	stages Stages
 	opts   Options
-	caps   *kube.Discovery
 	// clusters are those that Argo CD's Secrets describe.
 	clusters *clusterSecrets
-	// kubeconfigs are those that Flux' kinds name; nil without a fleet.
+	// kubeconfigs are those that Flux' kinds name.
 	kubeconfigs *kubeconfigs
 	connected   *prometheus.GaugeVec
 	others      *others
 	readiness   *health.Readiness
 	orphans     *orphan.Watcher
-	// here is the cluster that we run in.
-	here  *kube.Client
-	stats *stats
+	stats       *stats
 
 	apps    *applications
 	kustoms *kustomizations

@@ -143,7 +143,7 @@ func (e *Engine) readWorkloads(ctx context.Context, owner core.Owner, out *Live)
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
-			e.readWorkload(ctx, client, &out.Objects[i])
+			readWorkload(ctx, client, &out.Objects[i])
 		})
 	}
 	all.Wait()
@@ -156,8 +156,8 @@ var workloads = map[string]bool{
 }
 
 // readWorkload fills in what an object has. What cannot be read stays unknown.
-func (e *Engine) readWorkload(ctx context.Context, client *kube.Client, o *LiveObject) {
-	live, err := e.liveObject(ctx, client, o.Ref)
+func readWorkload(ctx context.Context, client *kube.Client, o *LiveObject) {
+	live, err := liveObject(ctx, client, o.Ref)
 	switch {
 	case apierrors.IsNotFound(err):
 		o.State = liveMissing
@@ -184,17 +184,8 @@ func (e *Engine) readWorkload(ctx context.Context, client *kube.Client, o *LiveO
 	}
 }
 
-// liveObject reads one object; a client of nil is that of the cluster that we
-// run in.
-func (e *Engine) liveObject(ctx context.Context, client *kube.Client, ref core.ObjectRef) (*unstructured.Unstructured, error) {
-	if client == nil && e.stages.Fleet != nil {
-		client = e.stages.Fleet.Home().Client
-	}
-	if client == nil {
-		u := &unstructured.Unstructured{}
-		u.SetGroupVersionKind(ref.GroupVersionKind())
-		return u, e.reader.Get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}, u)
-	}
+// liveObject reads one object.
+func liveObject(ctx context.Context, client *kube.Client, ref core.ObjectRef) (*unstructured.Unstructured, error) {
 	res, err := client.For(ref)
 	if err != nil {
 		return nil, err

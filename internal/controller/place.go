@@ -30,41 +30,27 @@ func unreachable(err error) bool {
 // bind says in which cluster the owner's objects are. Fresh is as in
 // fleet.Bind.
 func (e *Engine) bind(owner core.Owner, at place) (fresh bool, err error) {
-	if e.stages.Fleet == nil {
-		if at.cluster != nil {
-			refused := &SpecError{}
-			refused.add("spec.destination", "other clusters are not supported here")
-			return false, refused
-		}
-		return false, nil
-	}
 	return e.stages.Fleet.Bind(owner, at.cluster)
 }
 
 // unbind forgets where the owner's objects are.
-func (e *Engine) unbind(owner core.Owner) {
-	if e.stages.Fleet != nil {
-		e.stages.Fleet.Unbind(owner)
-	}
-}
+func (e *Engine) unbind(owner core.Owner) { e.stages.Fleet.Unbind(owner) }
 
 // turn takes one of the turns that there are in the owner's cluster; leave is
 // nil where there is none now.
-func (e *Engine) turn(owner core.Owner) (leave func()) {
-	if e.stages.Fleet == nil {
-		return func() {}
-	}
-	return e.stages.Fleet.Enter(owner)
-}
+func (e *Engine) turn(owner core.Owner) (leave func()) { return e.stages.Fleet.Enter(owner) }
 
 // noTurn is how long somebody waits who has found no turn.
 func noTurn() time.Duration { return 300*time.Millisecond + rand.N(400*time.Millisecond) }
 
-// clientOf is the client of the cluster where the owner's objects are; nil is
-// the one that we run in.
+// here is the client of the cluster that we run in.
+func (e *Engine) here() *kube.Client { return e.stages.Fleet.Home().Client }
+
+// clientOf is the client of the cluster where the owner's objects are: the one
+// that we run in, where nothing else is known.
 func (e *Engine) clientOf(owner core.Owner) (*kube.Client, error) {
-	if e.stages.Fleet == nil || e.stages.Fleet.Of(owner) == nil {
-		return nil, nil
+	if e.stages.Fleet.Of(owner) == nil {
+		return e.here(), nil
 	}
 	parts, err := e.stages.Fleet.Parts(owner)
 	if err != nil {
@@ -76,11 +62,8 @@ func (e *Engine) clientOf(owner core.Owner) (*kube.Client, error) {
 // capsOf are what the owner's cluster can do.
 func (e *Engine) capsOf(owner core.Owner) (capabilities, error) {
 	client, err := e.clientOf(owner)
-	switch {
-	case err != nil:
+	if err != nil {
 		return capabilities{}, err
-	case client == nil:
-		return e.caps.Get()
 	}
 	return client.Capabilities()
 }
@@ -107,7 +90,7 @@ func (e *Engine) clustersChanged() {
 	for _, key := range e.apps.byCluster.of(otherClusters) {
 		e.apps.wake.wake(key, specChanged)
 	}
-	if e.stages.Fleet == nil || !e.clusters.listed() {
+	if !e.clusters.listed() {
 		return
 	}
 	known, err := e.clusters.known(context.Background())
@@ -170,10 +153,6 @@ func (a *applicationRun) reach(ctx context.Context) error {
 	if err := a.findPlace(ctx); err != nil {
 		return err
 	}
-	if a.stages.Fleet == nil {
-		_, err := a.bind(a.owner(), a.at)
-		return err
-	}
 	return a.stages.Fleet.Reach(a.owner(), a.at.cluster)
 }
 
@@ -189,7 +168,7 @@ func (a *applicationRun) looks(ctx context.Context) (capabilities, error) {
 		}
 	}
 	if unreachable(err) {
-		return a.caps.Get()
+		return a.here().Capabilities()
 	}
 	return capabilities{}, err
 }
@@ -297,11 +276,10 @@ func (p place) abroad() string {
 }
 
 // mapping is the resource of a kind in the Application's cluster.
-func (a *applicationRun) mapping(gk schema.GroupKind, version string) (*meta.RESTMapping, error) {
-	if client, err := a.clientOf(a.owner()); err != nil {
+func (a *applicationRun) mapping(gvk schema.GroupVersionKind) (*meta.RESTMapping, error) {
+	client, err := a.clientOf(a.owner())
+	if err != nil {
 		return nil, err
-	} else if client != nil {
-		return client.Mapping(gk.WithVersion(version))
 	}
-	return a.client.RESTMapper().RESTMapping(gk, version)
+	return client.Mapping(gvk)
 }

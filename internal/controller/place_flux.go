@@ -35,24 +35,16 @@ func refuseConfigMap(ref *meta.KubeConfigReference, refused *SpecError) {
 
 // locateFlux binds the owner to the cluster of its kubeconfig.
 func (e *Engine) locateFlux(owner core.Owner, ref *meta.KubeConfigReference) (fresh bool, err error) {
-	at := home
-	if e.stages.Fleet != nil {
-		if at, err = e.kubeconfigs.of(owner, ref); err != nil {
-			return false, err
-		}
-	} else if ref != nil {
-		refused := &SpecError{}
-		refused.add("spec.kubeConfig", "other clusters are not supported here")
-		return false, refused
+	at, err := e.kubeconfigs.of(owner, ref)
+	if err != nil {
+		return false, err
 	}
 	return e.bind(owner, at)
 }
 
 // forgetPlace forgets where the owner's objects are.
 func (e *Engine) forgetPlace(owner core.Owner) {
-	if e.kubeconfigs != nil {
-		e.kubeconfigs.forget(owner)
-	}
+	e.kubeconfigs.forget(owner)
 	e.unbind(owner)
 }
 
@@ -139,8 +131,7 @@ func helmOwner(key types.NamespacedName) core.Owner {
 // connection to the cluster, because Helm's actions wait by themselves.
 func (h *helmReleaseRun) enter(ctx context.Context) (inside context.Context, leave func(), res reconcile.Result, err error) {
 	h.cluster = h.stages.Releases
-	if h.stages.Fleet == nil && h.hr.Spec.KubeConfig == nil || h.hr.Spec.Suspend ||
-		h.hr.DeletionTimestamp != nil && h.hr.Status.History.Latest() == nil {
+	if h.hr.Spec.Suspend || h.hr.DeletionTimestamp != nil && h.hr.Status.History.Latest() == nil {
 		return ctx, func() {}, res, nil
 	}
 	owner := helmOwner(h.key)
@@ -166,9 +157,6 @@ func (h *helmReleaseRun) enter(ctx context.Context) (inside context.Context, lea
 		h.releases.wake.put(h.key, h.why)
 		return ctx, nil, reconcile.Result{RequeueAfter: noTurn()}, nil
 	}
-	if h.stages.Fleet == nil {
-		return ctx, done, res, nil
-	}
 	inside, parts, end, err := h.stages.Fleet.Inside(ctx, owner)
 	if err != nil {
 		done()
@@ -182,10 +170,6 @@ func (h *helmReleaseRun) enter(ctx context.Context) (inside context.Context, lea
 // reachFlux is locateFlux for somebody who only looks. The place is known even
 // where the error is that it is away.
 func (e *Engine) reachFlux(owner core.Owner, ref *meta.KubeConfigReference) (place, error) {
-	if e.stages.Fleet == nil {
-		_, err := e.locateFlux(owner, ref)
-		return home, err
-	}
 	at, err := e.kubeconfigs.of(owner, ref)
 	if err != nil {
 		return at, err

@@ -137,9 +137,8 @@ func (a *applicationRun) permitsCluster(ctx context.Context, p *argo.AppProject)
 // permitsObject holds the object against the project's kinds and namespaces. A
 // kind that is not known yet is taken for namespaced if it names a namespace.
 func (a *applicationRun) permitsObject(p *argo.AppProject, o *unstructured.Unstructured) error {
-	gk := o.GroupVersionKind().GroupKind()
 	namespaced := o.GetNamespace() != ""
-	if m, err := a.mapping(gk, o.GroupVersionKind().Version); err == nil {
+	if m, err := a.mapping(o.GroupVersionKind()); err == nil {
 		namespaced = m.Scope.Name() == meta.RESTScopeNameNamespace
 	}
 	ref := refOf(o)

@@ -31,7 +31,6 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/core/fence"
 	"github.com/fairway-cd/fairway/internal/health"
-	"github.com/fairway-cd/fairway/internal/kube"
 	"github.com/fairway-cd/fairway/internal/mark"
 	"github.com/fairway-cd/fairway/internal/orphan"
 )
@@ -40,10 +39,32 @@ import (
 // watch. Everything runs when mgr does. The CustomResourceDefinitions must be
 // there (api.Install).
 func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
-	if stages.Sources == nil || stages.Renderer == nil || stages.Deployer == nil || stages.Watcher == nil {
+	if stages.Sources == nil || stages.Renderer == nil || stages.Deployer == nil || stages.Watcher == nil || stages.Fleet == nil {
 		return nil, errors.New("controller: a required stage is missing")
 	}
 	opts.setDefaults()
+	e, err := newEngine(mgr, stages, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.addControllers(mgr); err != nil {
+		return nil, err
+	}
+	for _, run := range []manager.RunnableFunc{
+		e.kubeconfigs.Run, e.orphans.Run, stages.Watcher.Run, e.prepareNamespace, e.apps.followRefs, e.watchDrift,
+	} {
+		if err := mgr.Add(run); err != nil {
+			return nil, err
+		}
+	}
+	if opts.Shards == nil {
+		return e, nil
+	}
+	return e, mgr.Add(manager.RunnableFunc(e.followShards))
+}
+
+// newEngine makes the parts, of which nothing runs yet.
+func newEngine(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	clientset, err := kubernetes.NewForConfig(mgr.GetConfig())
 	if err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
@@ -52,16 +73,40 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	here, err := kube.New(mgr.GetConfig())
+	connected, err := newConnected(metrics.Registry)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	readiness, err := health.NewReadiness()
 	if err != nil {
 		return nil, err
 	}
-	// Objects are read from the cache without their kinds being known to the
-	// scheme, so that unknown fields stay.
+	cached, err := newCachedClient(mgr)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	e := &Engine{
+		client: cached, reader: mgr.GetAPIReader(), events: mgr.GetEventRecorder("fairway"),
+		stages: stages, opts: opts, stats: stats, connected: connected, readiness: readiness, healing: newHealing(),
+	}
+	e.private = newDiscreet(stages.Deployer)
+	e.stages.Deployer = e.private
+	e.others = &others{client: clientset, by: map[core.Dialect][]string{}, free: e.resumeDialect, taken: e.standBack}
+	e.clusters = newClusterSecrets(clientset, opts.ArgoNamespace)
+	e.clusters.tell(e.clustersChanged)
+	stages.Fleet.Tell(e.clusterNews, e.measureClusters)
+	e.kubeconfigs = newKubeconfigs(e.here(), e.kubeconfigChanged)
+	e.apps, e.kustoms, e.repos = newApplications(e), newKustomizations(e), newGitRepositories(e)
+	e.sets = newApplicationSets(e, clientset)
+	e.helm = newHelmKinds(e)
+	e.sealed = newSealedSecrets(e)
+	e.orphans = orphan.New(mark.Tracking{ArgoNamespace: e.opts.ArgoNamespace}, func(o core.Owner) { e.wake(o, drifted) })
+	return e, nil
+}
+
+// newCachedClient reads objects from the cache without their kinds being known
+// to the scheme, so that unknown fields stay. What it writes is fenced.
+func newCachedClient(mgr manager.Manager) (client.Client, error) {
 	guarded := *mgr.GetHTTPClient()
 	guarded.Transport = fence.Guard(guarded.Transport)
 	cached, err := client.New(mgr.GetConfig(), client.Options{
@@ -69,62 +114,9 @@ func Setup(mgr manager.Manager, stages Stages, opts Options) (*Engine, error) {
 		Cache: &client.CacheOptions{Reader: mgr.GetCache(), Unstructured: true, DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
-	}
-	e := &Engine{
-		client:  client.WithFieldOwner(cached, mark.ControllerManager),
-		reader:  mgr.GetAPIReader(),
-		events:  mgr.GetEventRecorder("fairway"),
-		stages:  stages,
-		opts:    opts,
-		healing: newHealing(),
-
-		readiness: readiness,
-		here:      here,
-		caps:      kube.NewDiscovery(clientset.Discovery()),
-		stats:     stats,
-	}
-	e.private = newDiscreet(stages.Deployer)
-	e.stages.Deployer = e.private
-	e.others = &others{client: clientset, by: map[core.Dialect][]string{}, free: e.resumeDialect, taken: e.standBack}
-	e.clusters = newClusterSecrets(clientset, opts.ArgoNamespace)
-	e.clusters.tell(e.clustersChanged)
-	if stages.Fleet != nil {
-		if e.connected, err = newConnected(metrics.Registry); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-		stages.Fleet.Tell(e.clusterNews, e.measureClusters)
-		e.kubeconfigs = newKubeconfigs(stages.Fleet.Home().Client, e.kubeconfigChanged)
-		if err := mgr.Add(manager.RunnableFunc(e.kubeconfigs.Run)); err != nil {
-			return nil, err
-		}
-	}
-	e.apps, e.kustoms, e.repos = newApplications(e), newKustomizations(e), newGitRepositories(e)
-	e.sets = newApplicationSets(e, clientset)
-	e.helm = newHelmKinds(e)
-	e.sealed = newSealedSecrets(e)
-	e.orphans = orphan.New(mark.Tracking{ArgoNamespace: e.opts.ArgoNamespace}, func(o core.Owner) { e.wake(o, drifted) })
-	if err := mgr.Add(manager.RunnableFunc(e.orphans.Run)); err != nil {
 		return nil, err
 	}
-	if err := e.addControllers(mgr); err != nil {
-		return nil, err
-	}
-	if err := mgr.Add(manager.RunnableFunc(stages.Watcher.Run)); err != nil {
-		return nil, err
-	}
-	if err := mgr.Add(manager.RunnableFunc(e.prepareNamespace)); err != nil {
-		return nil, err
-	}
-	if err := mgr.Add(manager.RunnableFunc(e.apps.followRefs)); err != nil {
-		return nil, err
-	}
-	if opts.Shards != nil {
-		if err := mgr.Add(manager.RunnableFunc(e.followShards)); err != nil {
-			return nil, err
-		}
-	}
-	return e, mgr.Add(manager.RunnableFunc(e.watchDrift))
+	return client.WithFieldOwner(cached, mark.ControllerManager), nil
 }
 
 // prepareNamespace makes the namespace of Applications, so that somebody with

@@ -23,8 +23,7 @@ type Stages struct {
 	Watcher  drift.Watcher
 	Commits  Commits
 	Access   core.Access
-	// Fleet, where set, is both the Deployer and the Watcher, and has the other
-	// clusters, which are refused without it.
+	// Fleet is both the Deployer and the Watcher, and has the clusters.
 	Fleet *fleet.Fleet
 	// Health are the rules that the Deployer and the Watcher go by; without it
 	// a delivery cannot have its own.
