@@ -41,7 +41,7 @@ func runTests(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	// A socket's whole path would not fit into the kernel's 107 bytes here.
 	long := filepath.Join(dir, "a-directory-with-a-name-that-is-much-longer-than-what-a-unix-socket-may-have-as-its-path-in-linux")
-	shared, err = startInstance(long, "--also-listen=127.0.0.2,192.0.2.77:6443", "--kwok-nodes=2")
+	shared, err = startInstance(long, "--also-listen=127.0.0.2,192.0.2.77:6443", "--kwok-nodes=2", "--service-socket=default/beside=beside.sock")
 	if err != nil {
 		panic(err)
 	}

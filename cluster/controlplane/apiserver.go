@@ -43,7 +43,34 @@ func newAPIServer(ctx context.Context, o *Options, c *credentials, listener net.
 	if errs := completed.Validate(); len(errs) > 0 {
 		return nil, fmt.Errorf("API server: %w", errors.Join(errs...))
 	}
-	return func(ctx context.Context) error { return apiserver.Run(ctx, completed) }, nil
+	sockets, err := parseServiceSockets(o.ServiceSockets)
+	if err != nil {
+		return nil, fmt.Errorf("API server: %w", err)
+	}
+	return func(ctx context.Context) error { return runAPIServer(ctx, completed, sockets) }, nil
+}
+
+// runAPIServer does what upstream's Run does (cmd/kube-apiserver/app), and
+// puts the Services that are served from beside the cluster in front.
+func runAPIServer(ctx context.Context, options apioptions.CompletedOptions, sockets serviceSockets) error {
+	config, err := apiserver.NewConfig(options)
+	if err != nil {
+		return err
+	}
+	sockets.serve(config)
+	completed, err := config.Complete()
+	if err != nil {
+		return err
+	}
+	server, err := apiserver.CreateServerChain(completed)
+	if err != nil {
+		return err
+	}
+	prepared, err := server.PrepareRun()
+	if err != nil {
+		return err
+	}
+	return prepared.Run(ctx)
 }
 
 func apiServerFlags(o *Options, c *credentials) []string {

@@ -28,8 +28,13 @@ type Options struct {
 	// and no endpoint where there is none, as pods that are only simulated
 	// need none.
 	AdvertiseAddress string
-	ServiceCIDR      string
-	ClusterCIDR      string
+	// ServiceSockets are Services that a process beside the cluster serves, as
+	// NAMESPACE/NAME=SOCKET: what the API server is asked to proxy to one goes
+	// to the unix socket, as long as the Service has no selector. A relative
+	// path begins at Data, and so may be longer than a socket's.
+	ServiceSockets []string
+	ServiceCIDR    string
+	ClusterCIDR    string
 	// NodeCIDRMask is the size of the part of ClusterCIDR that a node gets.
 	NodeCIDRMask int
 	// KwokNodes is the number of simulated nodes, KwokTaint when they refuse
@@ -70,6 +75,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.Port, "port", o.Port, "port of the API server; 0: the last one where it is free, else any")
 	fs.StringSliceVar(&o.AlsoListen, "also-listen", o.AlsoListen, "more addresses to listen at, IP or IP:PORT; they may appear later")
 	fs.StringVar(&o.AdvertiseAddress, "advertise-address", o.AdvertiseAddress, "IP address at which pods reach the API server; empty: the first given that is not loopback")
+	fs.StringArrayVar(&o.ServiceSockets, "service-socket", o.ServiceSockets, "NAMESPACE/NAME=SOCKET: have the API server's proxy of this Service, while it has no selector, go to a unix socket; relative to --data")
 	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "addresses of Services")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "addresses of pods, divided among the nodes")
 	fs.IntVar(&o.NodeCIDRMask, "node-cidr-mask-size", o.NodeCIDRMask, "size of one node's part of cluster-cidr")
@@ -124,6 +130,9 @@ func (o *Options) complete() error {
 		if _, err := parseListenAddress(address, 1); err != nil {
 			return fmt.Errorf("--also-listen: %w", err)
 		}
+	}
+	if _, err := parseServiceSockets(o.ServiceSockets); err != nil {
+		return fmt.Errorf("--service-socket: %w", err)
 	}
 	return o.completeAdvertiseAddress()
 }

@@ -23,6 +23,9 @@ func TestOptionsRefuseWhatCannotWork(t *testing.T) {
 		{func(o *Options) { o.AdvertiseAddress = "127.0.0.1" }, "--advertise-address"},
 		{func(o *Options) { o.AdvertiseAddress = "0.0.0.0" }, "--advertise-address"},
 		{func(o *Options) { o.AdvertiseAddress = "here" }, "--advertise-address"},
+		{func(o *Options) { o.ServiceSockets = []string{"default/web"} }, "--service-socket"},
+		{func(o *Options) { o.ServiceSockets = []string{"web=web.sock"} }, "--service-socket"},
+		{func(o *Options) { o.ServiceSockets = []string{"default/web/proxy=web.sock"} }, "--service-socket"},
 	} {
 		o := NewOptions()
 		o.Data = t.TempDir()
