@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // resident is what of this process is in memory, in bytes: of the program's
@@ -127,5 +129,33 @@ func TestTrimOnlyWhatIsWorthIt(t *testing.T) {
 	m.Trim(true)
 	if collections() == before {
 		t.Error("nothing was given back after a burst")
+	}
+}
+
+// A linker writes to pages of the program, and forbids it to everybody
+// afterwards: these are not in the file.
+func TestWrittenPagesAreNotTheProgram(t *testing.T) {
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := unix.Mmap(int(f.Fd()), 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(m) }()
+	m[4711]++
+	if err := unix.Mprotect(m, unix.PROT_READ); err != nil {
+		t.Fatal(err)
+	}
+	written := m[4711]
+	Own().Release()
+	if m[4711] != written {
+		t.Errorf("a byte that was written is %d again, not %d", m[4711], written)
 	}
 }
