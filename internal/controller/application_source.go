@@ -2,6 +2,7 @@ package controller
 
 import (
 	"path"
+	"regexp"
 	"strings"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
@@ -26,7 +27,7 @@ func applicationSource(app *argo.Application, s argo.ApplicationSource, at strin
 	case s.Path == "" && s.Chart == "" && (single || s.Ref == ""):
 		refused.add(at, "path or chart is required")
 	}
-	if n := countSet(s.Helm != nil, s.Kustomize != nil, s.Directory != nil && s.Directory.Jsonnet == nil); n > 1 {
+	if n := countSet(s.Helm != nil, s.Kustomize != nil, s.Directory != nil); n > 1 {
 		refused.add(at, "only one of helm, kustomize and directory can be set")
 	}
 	out := source{
@@ -51,23 +52,42 @@ func countSet(flags ...bool) (n int) {
 
 func sourceRender(app *argo.Application, s argo.ApplicationSource, at string, caps capabilities, refused *SpecError) *render.Request {
 	req := &render.Request{Path: path.Clean(s.Path), Helm: helmDefaults(app, caps)}
+	env := newBuildEnv(app, s, refused)
 	if s.Chart != "" {
 		req.Path, req.Tool = ".", render.Helm
 	}
 	switch {
 	case s.Helm != nil:
-		helmOptions(&req.Helm, s.Helm, at+".helm", refused)
+		helmOptions(&req.Helm, s.Helm, at+".helm", env)
 		req.Tool = render.Helm
 	case s.Kustomize != nil:
-		req.Kustomize = kustomizeOptions(s.Kustomize, at+".kustomize", refused)
+		req.Kustomize = kustomizeOptions(s.Kustomize, at+".kustomize", env)
 		req.Tool = render.Kustomize
 	case s.Directory != nil:
-		req.Plain = render.PlainOptions{Recurse: s.Directory.Recurse, Include: s.Directory.Include, Exclude: s.Directory.Exclude}
-		if req.Plain != (render.PlainOptions{}) {
+		req.Plain = directoryOptions(s.Directory, at+".directory", env)
+		if !req.Plain.IsZero() {
 			req.Tool = render.Plain
 		}
 	}
 	return req
+}
+
+func directoryOptions(d *argo.SourceDirectory, at string, env buildEnv) render.PlainOptions {
+	o := render.PlainOptions{Recurse: d.Recurse, Include: d.Include, Exclude: d.Exclude}
+	if j := d.Jsonnet; j != nil {
+		o.ExtVars = jsonnetVars(j.ExtVars, at+".jsonnet.extVars", env)
+		o.TLAs = jsonnetVars(j.TLAs, at+".jsonnet.tlas", env)
+		o.Libs = j.Libs
+	}
+	return o
+}
+
+func jsonnetVars(vars []argo.JsonnetVar, at string, env buildEnv) []render.JsonnetVar {
+	var out []render.JsonnetVar
+	for i, v := range vars {
+		out = append(out, render.JsonnetVar{Name: v.Name, Value: env.expand(v.Value, indexed(at, i)+".value"), Code: v.Code})
+	}
+	return out
 }
 
 func helmDefaults(app *argo.Application, caps capabilities) render.HelmOptions {
@@ -79,9 +99,9 @@ func helmDefaults(app *argo.Application, caps capabilities) render.HelmOptions {
 	}
 }
 
-func helmOptions(o *render.HelmOptions, h *argo.SourceHelm, at string, refused *SpecError) {
+func helmOptions(o *render.HelmOptions, h *argo.SourceHelm, at string, env buildEnv) {
 	if h.Version != "" && h.Version != "v3" {
-		refused.add(at+".version", "%q is not supported", h.Version)
+		env.refused.add(at+".version", "%q is not supported", h.Version)
 	}
 	if h.ReleaseName != "" {
 		o.ReleaseName = h.ReleaseName
@@ -95,35 +115,56 @@ func helmOptions(o *render.HelmOptions, h *argo.SourceHelm, at string, refused *
 	if len(h.APIVersions) > 0 {
 		o.APIVersions = h.APIVersions
 	}
-	o.ValueFiles, o.IgnoreMissingValueFiles = h.ValueFiles, h.IgnoreMissingValueFiles
+	o.ValueFiles, o.IgnoreMissingValueFiles = valueFiles(h.ValueFiles, at+".valueFiles", env), h.IgnoreMissingValueFiles
 	// valuesObject wins over values, as in Argo CD. JSON is YAML.
 	o.Values = h.Values
 	if h.ValuesObject != nil && len(h.ValuesObject.Raw) > 0 {
 		o.Values = string(h.ValuesObject.Raw)
 	}
-	for _, p := range h.Parameters {
-		o.Parameters = append(o.Parameters, render.HelmParameter{Name: p.Name, Value: p.Value, ForceString: p.ForceString})
+	for i, p := range h.Parameters {
+		value := env.expand(p.Value, indexed(at+".parameters", i)+".value")
+		o.Parameters = append(o.Parameters, render.HelmParameter{Name: p.Name, Value: value, ForceString: p.ForceString})
 	}
-	for _, p := range h.FileParameters {
-		o.FileParameters = append(o.FileParameters, render.HelmParameter{Name: p.Name, Value: p.Path})
+	for i, p := range h.FileParameters {
+		file := env.expand(p.Path, indexed(at+".fileParameters", i)+".path")
+		o.FileParameters = append(o.FileParameters, render.HelmParameter{Name: p.Name, Value: file})
 	}
 	o.SkipCRDs, o.SkipTests, o.SkipSchemaValidation = h.SkipCrds, h.SkipTests, h.SkipSchemaValidation
 }
 
-func kustomizeOptions(k *argo.SourceKustomize, at string, refused *SpecError) render.KustomizeOptions {
+// refName is how a value file names another source.
+var refName = regexp.MustCompile(`^\$[A-Za-z0-9_-]+$`)
+
+// valueFiles expands all but the $NAME in front of a file of another source.
+func valueFiles(files []string, at string, env buildEnv) []string {
+	var out []string
+	for i, file := range files {
+		name, _, _ := strings.Cut(file, "/")
+		if _, variable := env.values[strings.TrimPrefix(name, "$")]; variable || !refName.MatchString(name) {
+			name = ""
+		}
+		out = append(out, name+env.expand(file[len(name):], indexed(at, i)))
+	}
+	return out
+}
+
+func kustomizeOptions(k *argo.SourceKustomize, at string, env buildEnv) render.KustomizeOptions {
 	o := render.KustomizeOptions{
 		NamePrefix: k.NamePrefix, NameSuffix: k.NameSuffix, Namespace: k.Namespace,
 		CommonLabels: k.CommonLabels, LabelWithoutSelector: k.LabelWithoutSelector, LabelIncludeTemplates: k.LabelIncludeTemplates,
 		ForceCommonLabels: k.ForceCommonLabels, CommonAnnotations: k.CommonAnnotations, ForceCommonAnnotations: k.ForceCommonAnnotations,
 		Components: k.Components, IgnoreMissingComponents: k.IgnoreMissingComponents,
 	}
-	for _, image := range k.Images {
-		o.Images = append(o.Images, parseKustomizeImage(image))
+	if k.CommonAnnotationsEnvsubst {
+		o.CommonAnnotations = env.expandMap(k.CommonAnnotations, at+".commonAnnotations")
+	}
+	for i, image := range k.Images {
+		o.Images = append(o.Images, parseKustomizeImage(env.expand(image, indexed(at+".images", i))))
 	}
 	for i, r := range k.Replicas {
 		count := int64(r.Count.IntValue())
 		if r.Count.String() != "0" && count == 0 {
-			refused.add(indexed(at+".replicas", i)+".count", "%q is not a number", r.Count.String())
+			env.refused.add(indexed(at+".replicas", i)+".count", "%q is not a number", r.Count.String())
 		}
 		o.Replicas = append(o.Replicas, render.KustomizeReplicas{Name: r.Name, Count: count})
 	}

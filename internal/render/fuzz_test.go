@@ -8,7 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-jsonnet"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fairway-cd/fairway/internal/core/memtree"
 )
 
 func FuzzGlob(f *testing.F) {
@@ -161,4 +164,66 @@ func TestRemoteAsKustomizeSeesIt(t *testing.T) {
 			t.Errorf("%s is local, and taken for remote", p)
 		}
 	}
+}
+
+// FuzzImport looks for imports in a tree that cannot be left.
+func FuzzImport(f *testing.F) {
+	for _, s := range [][2]string{
+		{"app/a.jsonnet", "k.libsonnet"}, {"", "app/a.jsonnet"}, {"vendor/k.libsonnet", "../../x"}, {"a", "/etc/passwd"},
+		{"a", "https://h/x"}, {"a", ""}, {"a", ".."}, {"a", "x\x00y"}, {"../..", "vendor/../app/./a.jsonnet"},
+	} {
+		f.Add(s[0], s[1])
+	}
+	files := map[string]string{"app/a.jsonnet": "{}", "vendor/k.libsonnet": "[]"}
+	f.Fuzz(func(t *testing.T, from, name string) {
+		limits := Limits{}.withDefaults()
+		j := &job{ctx: t.Context(), limits: limits, dir: "app", req: Request{Plain: PlainOptions{Libs: []string{"vendor"}}}}
+		j.src = newSource(t.Context(), memtree.New(files), limits)
+		i, err := j.newImporter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents, found, err := i.Import(from, name)
+		if err != nil {
+			if e := asError(importError(NewError(JsonnetFailed, "app/a.jsonnet", 1, ""), err)); e == nil || e.Msg == "" {
+				t.Fatalf("the error is no *Error: %v", err)
+			}
+			return
+		}
+		if want, ok := files[found]; !ok || contents.String() != want {
+			t.Fatalf("%q from %q is %q at %q", name, from, contents, found)
+		}
+	})
+}
+
+// FuzzJsonnetSyntax parses, and evaluates nothing.
+func FuzzJsonnetSyntax(f *testing.F) {
+	for _, s := range []string{
+		"{ a: 1 }", "{\n a: ],\n}", "local f(x) = x; f", "|||\n  text\n|||", "'\\u12'", "[x for x in", "a.b:1:2-3 c", "/* ", "@'a''b'",
+		"{ 'a' 'secret' }", "import 'x' + 'y'", "\xff\xfe", "assert", "1e", "$", "super.x", "function(a, a) a",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		limits := Limits{}.withDefaults()
+		j := &job{ctx: t.Context(), limits: limits, dir: "."}
+		j.src = newSource(t.Context(), memtree.New(map[string]string{"a b.jsonnet": text}), limits)
+		i, err := j.newImporter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		vm := jsonnet.MakeVM()
+		vm.Importer(i)
+		_, _, err = vm.ImportAST("", "a b.jsonnet")
+		if err == nil {
+			return
+		}
+		e := asError(j.jsonnetError("a b.jsonnet", err, i))
+		if e == nil || e.Msg == "" || e.Path != "a b.jsonnet" {
+			t.Fatalf("%v became %+v", err, e)
+		}
+		if e.Line < 1 || e.Line > strings.Count(text, "\n")+1 {
+			t.Fatalf("line %d of %d: %v", e.Line, strings.Count(text, "\n")+1, err)
+		}
+	})
 }

@@ -13,6 +13,7 @@ const (
 	rendererVersion  = "2"
 	kustomizeVersion = "v0.21.2"
 	helmVersion      = "v4.2.0"
+	jsonnetVersion   = "v0.22.0"
 )
 
 // parameters is what a request says beside its trees, in one canonical form.
@@ -55,7 +56,7 @@ func key(req Request, inputs []Input) string {
 
 func versionHash() hash.Hash {
 	h := sha256.New()
-	for _, v := range []string{rendererVersion, kustomizeVersion, helmVersion} {
+	for _, v := range []string{rendererVersion, kustomizeVersion, helmVersion, jsonnetVersion} {
 		writeField(h, []byte(v))
 	}
 	return h

@@ -33,9 +33,6 @@ func (j *job) plain() ([]*unstructured.Unstructured, error) {
 		if err != nil {
 			return nil, err
 		}
-		if bytes.Contains(data, skipMarker) {
-			continue
-		}
 		found, err := j.manifest(file, data)
 		if err != nil {
 			return nil, err
@@ -89,9 +86,11 @@ func (j *job) manifestFiles() ([]string, error) {
 
 // manifest returns the objects of one file.
 func (j *job) manifest(file string, data []byte) ([]*unstructured.Unstructured, error) {
-	if path.Ext(file) == ".jsonnet" {
-		return nil, NewError(Unsupported, file, 0, "jsonnet is not supported").
-			WithHint("commit what jsonnet generates, or exclude *.jsonnet")
+	if path.Ext(file) == jsonnetExtension {
+		return j.jsonnetObjects(file)
+	}
+	if bytes.Contains(data, skipMarker) {
+		return nil, nil
 	}
 	objects, err := j.objects(file, data)
 	e := asError(err)

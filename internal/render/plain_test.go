@@ -65,7 +65,6 @@ func TestPlainErrorsNameTheLine(t *testing.T) {
 		"no apiVersion":          {"a.yaml", "kind: A\nmetadata: {name: a}\n", render.Error{Reason: render.InvalidObject, Path: "a.yaml", Line: 1}},
 		"no name":                {"a.yaml", "\n---\napiVersion: v1\nkind: A\nmetadata: {}\n", render.Error{Reason: render.InvalidObject, Path: "a.yaml", Line: 2}},
 		"no object in json":      {"a.json", "{}", render.Error{Reason: render.InvalidObject, Path: "a.json", Line: 1}},
-		"jsonnet":                {"a.jsonnet", "{}", render.Error{Reason: render.Unsupported, Path: "a.jsonnet"}},
 	} {
 		_, err := renderFiles(t, map[string]string{c.file: c.text}, render.Request{Tool: render.Plain})
 		var e *render.Error

@@ -1,5 +1,5 @@
 // Package render turns a source tree into the objects that it describes:
-// kustomize, Helm, or plain manifests. It is pure: the same tree and the same
+// kustomize, Helm, or plain manifests and jsonnet. It is pure: the same tree and the same
 // request give the same objects, and it knows exactly what it read.
 package render
 
@@ -59,12 +59,29 @@ type Request struct {
 	Decrypt Decrypter
 }
 
-// PlainOptions are for a directory of manifests (.yaml, .yml, .json).
+// PlainOptions are for a directory of manifests (.yaml, .yml, .json, .jsonnet).
 type PlainOptions struct {
 	Recurse bool
 	// Include and Exclude are globs on the path relative to the directory, as
 	// Argo CD matches them ("{a,b}*.yaml").
 	Include, Exclude string
+	// ExtVars are what std.extVar finds, TLAs the arguments of a file that
+	// evaluates to a function, for all jsonnet files of the directory.
+	ExtVars, TLAs []JsonnetVar `json:",omitempty"`
+	// Libs are the directories, from the tree's root, in which imports are
+	// looked for that are not beside the file; the last one wins.
+	Libs []string `json:",omitempty"`
+}
+
+// IsZero says whether o asks for nothing.
+func (o PlainOptions) IsZero() bool {
+	return !o.Recurse && o.Include == "" && o.Exclude == "" && len(o.ExtVars)+len(o.TLAs)+len(o.Libs) == 0
+}
+
+// JsonnetVar is a variable for jsonnet: a string, or an expression.
+type JsonnetVar struct {
+	Name, Value string
+	Code        bool
 }
 
 // KustomizeOptions are laid over the directory's own kustomization.
@@ -217,6 +234,7 @@ const (
 	InvalidObject    Reason = "InvalidObject"
 	BuildFailed      Reason = "BuildFailed"      // kustomize says no
 	ChartFailed      Reason = "ChartFailed"      // Helm says no
+	JsonnetFailed    Reason = "JsonnetFailed"    // jsonnet says no
 	OutsideTree      Reason = "OutsideTree"      // "../.." or a link that leaves the repository
 	RemoteNotAllowed Reason = "RemoteNotAllowed" // a remote base or resource
 	LimitExceeded    Reason = "LimitExceeded"    // time, memory, size, number

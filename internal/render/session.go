@@ -186,7 +186,7 @@ func (s *session) sendAhead(tree core.Tree, q *queryMessage, entry *core.TreeEnt
 // worthSending says whether tools are likely to read a file of this name.
 func worthSending(name string) bool {
 	switch path.Ext(name) {
-	case ".yaml", ".yml", ".tpl", ".json", ".env", ".properties":
+	case ".yaml", ".yml", ".tpl", ".json", ".env", ".properties", ".jsonnet", ".libsonnet":
 		return true
 	}
 	return isKustomizationName(name) || name == ".helmignore" || name == "NOTES.txt"

@@ -14,8 +14,9 @@ func TestVersionsAreThoseOfGoMod(t *testing.T) {
 		t.Fatal(err)
 	}
 	for module, version := range map[string]string{
-		"sigs.k8s.io/kustomize/api": kustomizeVersion,
-		"helm.sh/helm/v4":           helmVersion,
+		"sigs.k8s.io/kustomize/api":    kustomizeVersion,
+		"helm.sh/helm/v4":              helmVersion,
+		"github.com/google/go-jsonnet": jsonnetVersion,
 	} {
 		if !strings.Contains(string(data), module+" "+version) {
 			t.Errorf("go.mod has another version of %s than %s", module, version)

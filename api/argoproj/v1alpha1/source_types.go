@@ -115,7 +115,7 @@ type SourceDirectory struct {
 	Include string         `json:"include,omitempty"`
 }
 
-// SourceJsonnet is known and not supported.
+// SourceJsonnet are the options of the .jsonnet files in it.
 type SourceJsonnet struct {
 	ExtVars []JsonnetVar `json:"extVars,omitempty"`
 	TLAs    []JsonnetVar `json:"tlas,omitempty"`
