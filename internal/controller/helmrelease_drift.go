@@ -31,11 +31,7 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 		return err
 	}
 	h.cluster.Expect(ctx, h.key, refs)
-	var ignore []release.Ignore
-	for _, rule := range detection.Ignore {
-		ignore = append(ignore, release.Ignore{Paths: rule.Paths, Target: kustomizeSelector(rule.Target)})
-	}
-	found, err := h.release.Diff(ctx, last, ignore)
+	found, err := h.release.Diff(ctx, last, h.ignores())
 	if err != nil {
 		return err
 	}
@@ -78,6 +74,16 @@ func (h *helmReleaseRun) drift(ctx context.Context, last *release.Record) error 
 	h.event(h.object, "Normal", "DriftCorrected", fmt.Sprintf("Cluster state of release %s has been corrected: %s", recordName(last), strings.Join(what, ", ")))
 	h.set(helmv2.DriftedCondition, metav1.ConditionFalse, helmv2.NoDriftDetectedReason, "Drift of release "+recordName(last)+" was corrected")
 	return nil
+}
+
+// ignores are the fields that the spec leaves out of comparisons.
+func (h *helmReleaseRun) ignores() []release.Ignore {
+	detection := h.hr.GetDriftDetection()
+	var out []release.Ignore
+	for _, rule := range detection.Ignore {
+		out = append(out, release.Ignore{Paths: rule.Paths, Target: kustomizeSelector(rule.Target)})
+	}
+	return out
 }
 
 // statesOfDifferences are differences as the watch has them.

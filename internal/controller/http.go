@@ -21,7 +21,8 @@ import (
 //	GET  /api/v1/KIND/{namespace}/{name}/live
 //	POST /api/v1/KIND/{namespace}/{name}/rollback  {"to": "ID or REV", "reason": "…"}
 //
-// and previews of ApplicationSets (previewRoute), what clusters there are, and
+// for Helm releases the first two of them, without a revision, and previews of
+// ApplicationSets (previewRoute), what clusters there are, and
 // rollbacks of several deliveries:
 //
 //	GET  /api/v1/clusters
@@ -43,6 +44,9 @@ func (e *Engine) Routes() map[string]http.Handler {
 		routes["GET "+at+"diff"] = e.route(owner, "get", e.serveDiff)
 		routes["POST "+at+"rollback"] = e.route(owner, "update", e.serveRollback)
 	}
+	releases := core.Owner{Dialect: core.Flux, Kind: core.HelmRelease}
+	routes["GET /api/v1/helmreleases/{namespace}/{name}/manifests"] = e.route(releases, "get", e.serveReleaseManifests)
+	routes["GET /api/v1/helmreleases/{namespace}/{name}/diff"] = e.route(releases, "get", e.serveReleaseDiff)
 	routes["GET /api/v1/clusters"] = e.user(e.serveClusters)
 	routes["POST /api/v1/rollbacks"] = e.user(e.serveRollbacks)
 	routes[previewRoute] = http.HandlerFunc(e.sets.servePreview)
@@ -171,6 +175,30 @@ func (e *Engine) serveDiff(r *http.Request, owner core.Owner, user core.User) (a
 type Rollback struct {
 	To     string `json:"to,omitempty"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// noRevision refuses a revision of a Helm release: what there could be has a
+// version of the chart and values, and these are in its spec.
+func noRevision(r *http.Request) error {
+	if r.URL.Query().Get("revision") == "" {
+		return nil
+	}
+	return problem.New(http.StatusUnprocessableEntity, "a HelmRelease is looked at as it stands: its chart's version and its values are in its spec")
+}
+
+func (e *Engine) serveReleaseManifests(r *http.Request, owner core.Owner, _ core.User) (any, error) {
+	if err := noRevision(r); err != nil {
+		return nil, err
+	}
+	objects, err := e.manifestsOfRelease(r.Context(), owner)
+	return Manifests{objects}, err
+}
+
+func (e *Engine) serveReleaseDiff(r *http.Request, owner core.Owner, _ core.User) (any, error) {
+	if err := noRevision(r); err != nil {
+		return nil, err
+	}
+	return e.diffRelease(r.Context(), owner)
 }
 
 func (e *Engine) serveRollback(r *http.Request, owner core.Owner, user core.User) (any, error) {

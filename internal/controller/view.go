@@ -78,7 +78,10 @@ func (e *Engine) view(ctx context.Context, owner core.Owner) (*view, error) {
 func (e *Engine) object(ctx context.Context, owner core.Owner) (*unstructured.Unstructured, error) {
 	u := &unstructured.Unstructured{}
 	gvk := argo.GroupVersion.WithKind(argo.ApplicationKind)
-	if owner.Dialect == core.Flux {
+	switch {
+	case owner.Kind == core.HelmRelease:
+		gvk = flux.HelmRelease
+	case owner.Dialect == core.Flux:
 		gvk = flux.Kustomization
 	}
 	u.SetGroupVersionKind(gvk)

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"time"
 
 	"helm.sh/helm/v4/pkg/action"
-	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/kube"
 	"helm.sh/helm/v4/pkg/release/common"
 )
@@ -114,14 +112,9 @@ func (r *Release) Upgrade(ctx context.Context, render Render, values map[string]
 	if last == nil {
 		return nil, fmt.Errorf("upgrade release %s: there is none", r.Name)
 	}
-	templated := values
-	if keepValues {
-		defaults, err := util.CoalesceValues(last.Chart, last.Config)
-		if err != nil {
-			return nil, fmt.Errorf("upgrade release %s: read the values of revision %d: %w", r.Name, last.Version, err)
-		}
-		values = util.CoalesceTables(maps.Clone(values), last.Config)
-		templated = util.CoalesceTables(maps.Clone(values), defaults)
+	values, templated, err := kept(last, values, keepValues)
+	if err != nil {
+		return nil, fmt.Errorf("upgrade release %s: %w", r.Name, err)
 	}
 	rendered, err := render(ctx, RenderRequest{Release: *r, Revision: last.Version + 1, Upgrade: true, Values: templated})
 	if err != nil {

@@ -128,14 +128,7 @@ func (r *Release) diff(ctx context.Context, rec *Record, info *resource.Info, ig
 	if setting(live, DriftSetting) == "disabled" {
 		return nil, nil
 	}
-	paths, err := ignored(ignore, live)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range paths {
-		copyPath(wanted.Object, live.Object, p)
-	}
-	after, err := r.at(info).Apply(ctx, info.Name, wanted, metav1.ApplyOptions{FieldManager: fieldManager, Force: true, DryRun: []string{metav1.DryRunAll}})
+	after, err := r.rehearse(ctx, info, wanted, live, ignore)
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +137,19 @@ func (r *Release) diff(ctx context.Context, rec *Record, info *resource.Info, ig
 	}
 	found.Changes = mark.Undone(fieldManager, live, after)
 	return found, nil
+}
+
+// rehearse is what an apply would make of the live object. What is ignored is in
+// wanted as it is live then.
+func (r *Release) rehearse(ctx context.Context, info *resource.Info, wanted, live *unstructured.Unstructured, ignore []Ignore) (*unstructured.Unstructured, error) {
+	paths, err := ignored(ignore, live)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range paths {
+		copyPath(wanted.Object, live.Object, p)
+	}
+	return r.at(info).Apply(ctx, info.Name, wanted, metav1.ApplyOptions{FieldManager: fieldManager, Force: true, DryRun: []string{metav1.DryRunAll}})
 }
 
 // own writes on an object what Helm writes on all of a release.
