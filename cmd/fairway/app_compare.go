@@ -22,7 +22,7 @@ import (
 type comparison struct {
 	Columns []comparedColumn `json:"columns"`
 	Rows    []comparedRow    `json:"rows"`
-	// Different says that some row is.
+	// Different says that some row is, or that a cluster is away.
 	Different bool `json:"different"`
 }
 
@@ -59,7 +59,7 @@ are, and the images and replicas of workloads, as they are live there. Only what
 differs is shown, unless --all is given.
 
 A cluster that is away is shown as away, with what was known of it last. The
-exit code is 1 where there is a difference.`,
+exit code is 1 where there is a difference, or a cluster is away.`,
 		Example: `  fairway app compare web-staging web-prod-us web-prod-eu
   fairway app compare --selector app=web --all
   fairway app compare --appset web -o json`,
@@ -161,6 +161,7 @@ func compareLive(names []string, list []controller.Live) comparison {
 	}
 	for i, live := range list {
 		c.Columns = append(c.Columns, comparedColumn{Application: names[i], Cluster: live.Cluster, Server: live.Server, Away: live.Away})
+		c.Different = c.Different || live.Away != "" // nobody knows
 		set(i, "", "revision", live.Revision)
 		for _, o := range live.Objects {
 			name := objectName(o.Ref, homeNamespace(live.Objects))
@@ -195,8 +196,7 @@ func rank(what string) int {
 	return 3
 }
 
-// finish fills in what is not there, and says whether the values differ. That a
-// cluster is away is a difference: nobody knows.
+// finish fills in what is not there, and says whether the values differ.
 func (r *comparedRow) finish(list []controller.Live) {
 	for i := range r.Values {
 		away := list[i].Away != ""

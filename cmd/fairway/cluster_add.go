@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -152,7 +153,7 @@ Secret, which gives it a name, labels and a project.`,
 	flags.StringVar(&a.system, "system-namespace", defaultSystemNamespace, "namespace of the account in the cluster")
 	flags.StringVar(&a.endpoint, "cluster-endpoint", "", "address of the API server, where the context's is not the one to use")
 	flags.BoolVar(&a.inCluster, "in-cluster", false, "describe the cluster that Fairway runs in")
-	flags.BoolVar(&a.upsert, "upsert", false, "replace the Secret of another cluster with that name")
+	flags.BoolVar(&a.upsert, "upsert", false, "rename the cluster, or replace another one that has the name")
 	flags.BoolVar(&a.rotate, "rotate", false, "make a new token")
 	flags.BoolVarP(&a.yes, "yes", "y", false, "accepted and without effect: nothing is asked")
 	return cmd
@@ -171,13 +172,23 @@ func runClusterAdd(ctx context.Context, o *appOptions, a *clusterAdd, args []str
 	if err != nil {
 		return err
 	}
-	data := map[string][]byte{"server": []byte(argo.InClusterServer), "name": []byte(a.name), "config": []byte("{}")}
-	if a.inCluster {
-		if a.name == "" {
-			data["name"] = []byte(argo.InClusterName)
+	data := map[string][]byte{"server": []byte(argo.InClusterServer), "name": []byte(cmp.Or(a.name, argo.InClusterName)), "config": []byte("{}")}
+	var target *targetCluster
+	if !a.inCluster {
+		if target, err = a.from.load(args[0]); err != nil {
+			return err
 		}
-	} else if data, err = a.prepare(ctx, args[0], out); err != nil {
+		data["server"], data["name"] = []byte(fleet.NormalServer(cmp.Or(a.endpoint, target.config.Host))), []byte(cmp.Or(a.name, args[0]))
+	}
+	// Nothing is made in the cluster before it is clear that its Secret can be.
+	taken, err := o.takenBy(ctx, c, data, a.upsert)
+	if err != nil {
 		return err
+	}
+	if target != nil {
+		if err := a.prepare(ctx, target, data, out); err != nil {
+			return err
+		}
 	}
 	if a.project != "" {
 		data["project"] = []byte(a.project)
@@ -196,7 +207,12 @@ func runClusterAdd(ctx context.Context, o *appOptions, a *clusterAdd, args []str
 		secret.Labels = map[string]string{}
 	}
 	secret.Labels[labelSecretType] = secretCluster
-	if err := o.writeCluster(ctx, c, secret, a.upsert); err != nil {
+	for i := range taken {
+		if err := client.IgnoreNotFound(c.Delete(ctx, &taken[i])); err != nil {
+			return fmt.Errorf("deleting Secret %s: %w", taken[i].Name, err)
+		}
+	}
+	if err := o.writeCluster(ctx, c, secret); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "cluster '%s' (%s) added\n", data["name"], data["server"])
@@ -220,25 +236,39 @@ func clusterSecretName(server string) string {
 	return "cluster-" + host + "-" + strconv.FormatUint(uint64(h.Sum32()), 10)
 }
 
-// writeCluster makes the Secret, or replaces the one of the same server.
-func (o *appOptions) writeCluster(ctx context.Context, c client.Client, secret *corev1.Secret, upsert bool) error {
-	server := string(secret.Data["server"])
-	named, err := o.clusterSecrets(ctx, c, string(secret.Data["name"]))
+// takenBy are the Secrets of other clusters that have the name, where upsert
+// says that they are to be replaced. Without it they are an error, and so is
+// that the cluster itself has another name, by which Applications know it.
+func (o *appOptions) takenBy(ctx context.Context, c client.Client, data map[string][]byte, upsert bool) ([]corev1.Secret, error) {
+	name, server := string(data["name"]), string(data["server"])
+	if name == argo.InClusterName && server != argo.InClusterServer {
+		return nil, withHint(fmt.Errorf("the name %s is that of the cluster that Fairway runs in", name), "give this one another --name")
+	}
+	named, err := o.clusterSecrets(ctx, c, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for i := range named {
-		if fleet.NormalServer(string(named[i].Data["server"])) == server {
-			continue
-		}
-		if !upsert {
-			return withHint(fmt.Errorf("there is another cluster %s, at %s", secret.Data["name"], named[i].Data["server"]),
-				"give this one another --name, or replace the other by --upsert")
-		}
-		if err := client.IgnoreNotFound(c.Delete(ctx, &named[i])); err != nil {
-			return fmt.Errorf("deleting Secret %s: %w", named[i].Name, err)
+	same, err := o.clusterSecrets(ctx, c, server)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range same {
+		if before := string(s.Data["name"]); before != name && !upsert {
+			return nil, withHint(fmt.Errorf("the cluster at %s is known as %s", server, before),
+				"keep its name by --name "+before+", or rename it by --upsert; Applications that name it "+before+" are held then")
 		}
 	}
+	taken := slices.DeleteFunc(named, func(s corev1.Secret) bool { return fleet.NormalServer(string(s.Data["server"])) == server })
+	if len(taken) > 0 && !upsert {
+		return nil, withHint(fmt.Errorf("there is another cluster %s, at %s", name, taken[0].Data["server"]),
+			"give this one another --name, or replace the other by --upsert")
+	}
+	return taken, nil
+}
+
+// writeCluster makes the Secret, or replaces the one of the same server.
+func (o *appOptions) writeCluster(ctx context.Context, c client.Client, secret *corev1.Secret) error {
+	server := string(secret.Data["server"])
 	before, err := o.clusterSecrets(ctx, c, server)
 	if err != nil {
 		return err
@@ -278,38 +308,25 @@ func setIn(m *map[string]string, name, value string) {
 	(*m)[name] = value
 }
 
-// prepare makes the account in the cluster of the context, and returns the data
-// of the Secret.
-func (a *clusterAdd) prepare(ctx context.Context, name string, out io.Writer) (map[string][]byte, error) {
-	target, err := a.from.load(name)
-	if err != nil {
-		return nil, err
-	}
+// prepare makes the account in the cluster, and adds to the data of the Secret
+// what it is reached with.
+func (a *clusterAdd) prepare(ctx context.Context, target *targetCluster, data map[string][]byte, out io.Writer) error {
 	account, err := target.own(ctx, a, out)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	token, err := target.token(ctx, a.system, account, a.rotate)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	config, err := json.Marshal(target.describe(token))
-	if err != nil {
-		return nil, fmt.Errorf("describing the cluster: %w", err)
-	}
-	server := target.config.Host
-	if a.endpoint != "" {
-		server = a.endpoint
-	}
-	data := map[string][]byte{"server": []byte(fleet.NormalServer(server)), "name": []byte(name), "config": config}
-	if a.name != "" {
-		data["name"] = []byte(a.name)
+	if data["config"], err = json.Marshal(target.describe(token)); err != nil {
+		return fmt.Errorf("describing the cluster: %w", err)
 	}
 	if len(a.namespaces) > 0 {
 		data["namespaces"] = []byte(strings.Join(a.namespaces, ","))
 		data["clusterResources"] = []byte(strconv.FormatBool(a.clusterResources))
 	}
-	return data, nil
+	return nil
 }
 
 // describe is "config" of the Secret.

@@ -51,6 +51,10 @@ func TestCompare(t *testing.T) {
 		t.Errorf("printed:\n%s", text)
 	}
 
+	if c = compareLive([]string{"web-staging", "web-eu"}, []controller.Live{{Away: "gone"}, {Away: "gone"}}); !c.Different {
+		t.Error("clusters that are away do not differ")
+	}
+
 	same := compareLive([]string{"a", "b"}, []controller.Live{list[0], list[0]})
 	if same.Different {
 		t.Errorf("the same differs: %+v", same)

@@ -178,6 +178,9 @@ func (s *sources) Embedded(url string) (core.Name, bool) {
 	return at.Repository, true
 }
 
+// Names implements controller.Sources.
+func (s *sources) Names(url string) []string { return s.git.Names(url) }
+
 // Same implements controller.Sources.
 func (s *sources) Same(url string, u core.RefUpdate) bool {
 	at, err := s.git.Locate(url)

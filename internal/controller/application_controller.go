@@ -147,6 +147,9 @@ func (a *applicationRun) reconcile(ctx context.Context, specErr error) (reconcil
 	if wait, sees := a.sees(a.memory, a.delivery.owner, inventoryOf(a.status.Resources), &a.why, a.now); !sees && a.app.Operation == nil {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
+	if err := a.permitsSources(ctx); err != nil {
+		return a.refuse(ctx, argo.ConditionInvalidSpecError, err)
+	}
 	// Until it is done it is woken by whatever is committed.
 	a.reads.leave(a.key)
 	a.looked = true

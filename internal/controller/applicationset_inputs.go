@@ -95,7 +95,7 @@ func (in *setInputs) permits(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	if !permitsSource(p, url) {
+	if !permitsSource(p, in.stages.Sources.Names(url)) {
 		return &ProjectError{p.Name, "does not permit the source " + withoutPassword(url)}
 	}
 	return nil

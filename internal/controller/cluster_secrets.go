@@ -153,10 +153,20 @@ func readClusterSecret(s *corev1.Secret) *knownCluster {
 	if k.name == "" {
 		k.name = k.server
 	}
-	if k.server != argo.InClusterServer {
+	switch {
+	case k.server == argo.InClusterServer:
+	case k.name == argo.InClusterName:
+		k.err = fmt.Errorf("the name %s is that of the cluster that Fairway runs in", argo.InClusterName)
+	default:
 		k.cluster, k.err = fleet.FromSecret(s.Data)
 	}
 	return k
+}
+
+// named says whether a destination of that name is the cluster. No Secret takes
+// away the name of the cluster that we run in.
+func (k *knownCluster) named(name string) bool {
+	return k.name == name && (name != argo.InClusterName || k.server == argo.InClusterServer)
 }
 
 // list returns the clusters by name, as generators see them: those of Secrets,
@@ -213,7 +223,7 @@ func (c *clusterSecrets) find(ctx context.Context, dest argo.ApplicationDestinat
 	}
 	var fit []*knownCluster
 	for _, k := range known {
-		if dest.Name != "" && k.name == dest.Name || dest.Name == "" && k.server == server {
+		if dest.Name != "" && k.named(dest.Name) || dest.Name == "" && k.server == server {
 			fit = append(fit, k)
 		}
 	}

@@ -33,16 +33,17 @@ func TestDestinationIsFound(t *testing.T) {
 	known := knownSecrets(t,
 		"eu https://eu.example", "shop-eu https://eu.example/ shop", "us https://us.example",
 		"twice1 https://one.example", "twice2 https://two.example", "broken https://x.example  {",
-		"test https://kubernetes.default.svc")
+		"test https://kubernetes.default.svc", "in-cluster https://elsewhere.example")
 	for dest, want := range map[argo.ApplicationDestination]string{
 		{Name: "in-cluster"}: "in-cluster https://kubernetes.default.svc", {Server: "https://kubernetes.default.svc/"}: "test https://kubernetes.default.svc",
 		{Name: "test"}: "test https://kubernetes.default.svc", {Name: "us"}: "us https://us.example", {Server: "https://us.example/"}: "us https://us.example",
-		{Server: "https://eu.example"}: "shop-eu https://eu.example",
-		{Name: "nowhere"}:              `spec.destination.name: no cluster "nowhere" is known`,
-		{Server: "https://no.example"}: `spec.destination.server: no cluster "https://no.example" is known`,
-		{Name: "twice"}:                "more than one cluster",
-		{Name: "broken"}:               "the Secret broken of cluster \"broken\" cannot be used: config",
-		{}:                             "server or name is required",
+		{Server: "https://eu.example"}:        "shop-eu https://eu.example",
+		{Name: "nowhere"}:                     `spec.destination.name: no cluster "nowhere" is known`,
+		{Server: "https://no.example"}:        `spec.destination.server: no cluster "https://no.example" is known`,
+		{Name: "twice"}:                       "more than one cluster",
+		{Name: "broken"}:                      "the Secret broken of cluster \"broken\" cannot be used: config",
+		{Server: "https://elsewhere.example"}: "the name in-cluster is that of the cluster",
+		{}:                                    "server or name is required",
 		{Name: "us", Server: "https://us.example"}: "must not both be set",
 	} {
 		at, err := known.find(t.Context(), dest, "shop")

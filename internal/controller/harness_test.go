@@ -96,6 +96,8 @@ func (s storeSources) Embedded(url string) (core.Name, bool) {
 	return l.Repository, err == nil && l.Embedded()
 }
 
+func (s storeSources) Names(url string) []string { return s.store.Names(url) }
+
 func (s storeSources) Same(url string, u core.RefUpdate) bool {
 	l, err := s.store.Locate(url)
 	return err == nil && l.Embedded() && l.Repository == u.Repository

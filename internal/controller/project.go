@@ -69,6 +69,7 @@ func readProject(u *unstructured.Unstructured) (*argo.AppProject, error) {
 		return nil, err
 	}
 	checkWindows(p, refused)
+	checkPatterns(p, refused)
 	return p, refused.orNil()
 }
 
@@ -97,23 +98,35 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	for _, url := range a.delivery.urls() {
-		if !permitsSource(p, url) {
-			return &ProjectError{p.Name, fmt.Sprintf("does not permit the source %s", url)}
-		}
-	}
 	if dest := a.app.Spec.Destination.Namespace; !permitsDestination(p, a.at.destination(dest)) {
 		return &ProjectError{p.Name, fmt.Sprintf("does not permit the destination namespace %q%s", dest, a.at.abroad())}
 	}
 	if err := a.permitsCluster(ctx, p); err != nil {
 		return err
 	}
-	for _, o := range t.objects.list() {
-		if err := a.permitsObject(p, o); err != nil {
+	objects := t.objects.list()
+	scope := scopes{known: a.mapping, declared: declaredScopes(objects)}
+	for _, o := range objects {
+		if err := a.permitsObject(p, o, scope.of(o.GroupVersionKind())); err != nil {
 			return err
 		}
 	}
 	return permitsClearIn(p, t)
+}
+
+// permitsSources says whether the project lets the Application read what it is
+// made of. It is asked before that is read.
+func (a *applicationRun) permitsSources(ctx context.Context) error {
+	p, err := a.project(ctx, a.app)
+	if err != nil {
+		return err
+	}
+	for _, url := range a.delivery.urls() {
+		if !permitsSource(p, a.stages.Sources.Names(url)) {
+			return &ProjectError{p.Name, "does not permit the source " + withoutPassword(url)}
+		}
+	}
+	return nil
 }
 
 // permitsCluster holds permitOnlyProjectScopedClusters: a Secret of the
@@ -135,17 +148,17 @@ func (a *applicationRun) permitsCluster(ctx context.Context, p *argo.AppProject)
 }
 
 // permitsObject holds the object against the project's kinds and namespaces. A
-// kind that is not known yet is taken for namespaced if it names a namespace.
-func (a *applicationRun) permitsObject(p *argo.AppProject, o *unstructured.Unstructured) error {
-	namespaced := o.GetNamespace() != ""
-	if m, err := a.mapping(o.GroupVersionKind()); err == nil {
-		namespaced = m.Scope.Name() == meta.RESTScopeNameNamespace
-	}
+// kind of which the scope is not known has to be permitted as both: what makes
+// it may come before it in the same sync.
+func (a *applicationRun) permitsObject(p *argo.AppProject, o *unstructured.Unstructured, scope meta.RESTScopeName) error {
 	ref := refOf(o)
-	if !namespaced {
-		if !clusterKindPermitted(p, ref) {
-			return &ProjectError{p.Name, fmt.Sprintf("does not permit the cluster-scoped %s", ref)}
+	if scope != meta.RESTScopeNameNamespace && !clusterKindPermitted(p, ref) {
+		if scope == "" {
+			return &ProjectError{p.Name, fmt.Sprintf("does not permit %s, if that is cluster-scoped: the cluster does not know the kind yet", ref)}
 		}
+		return &ProjectError{p.Name, fmt.Sprintf("does not permit the cluster-scoped %s", ref)}
+	}
+	if scope == meta.RESTScopeNameRoot {
 		return nil
 	}
 	if ns := o.GetNamespace(); ns != "" && !permitsDestination(p, a.at.destination(ns)) {
@@ -177,17 +190,20 @@ func matchKind(list []metav1.GroupKind, ref core.ObjectRef) bool {
 	})
 }
 
-// permitsSource: some pattern matches, and none that begins with "!" does.
-func permitsSource(p *argo.AppProject, url string) bool {
+// permitsSource: of the names of a repository, some pattern matches one, and
+// none that begins with "!" matches any.
+func permitsSource(p *argo.AppProject, names []string) bool {
 	permitted := false
 	for _, pattern := range p.Spec.SourceRepos {
-		if denied, ok := strings.CutPrefix(pattern, "!"); ok {
-			if matches(normalURL(denied), normalURL(url)) {
-				return false
-			}
+		pattern, denied := strings.CutPrefix(pattern, "!")
+		pattern = normalURL(pattern)
+		if !slices.ContainsFunc(names, func(name string) bool { return matches(pattern, name) }) {
 			continue
 		}
-		permitted = permitted || pattern == "*" || matches(normalURL(pattern), normalURL(url))
+		if denied {
+			return false
+		}
+		permitted = true
 	}
 	return permitted
 }
@@ -197,7 +213,7 @@ func matchAny(patterns []string, s string) bool {
 }
 
 // matches says whether the glob matches, as Argo CD's do: "*" crosses "/". A
-// pattern that is none matches nothing.
+// pattern that is none matches nothing; checkPatterns refuses such.
 func matches(pattern, s string) bool {
 	g, err := glob.Compile(pattern)
 	return err == nil && g.Match(s)

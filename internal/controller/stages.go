@@ -47,6 +47,9 @@ type Sources interface {
 	// Embedded returns the embedded repository that serves url, directly or by
 	// a mirror rule. False is for external ones, which have to be polled.
 	Embedded(url string) (core.Name, bool)
+	// Names are the URLs that all stand for the repository which url names, as
+	// normalURL has them. None is for what cannot be read.
+	Names(url string) []string
 	// Same says whether the update is of the repository that url names.
 	Same(url string, update core.RefUpdate) bool
 }

@@ -172,7 +172,7 @@ func TestProjectPermits(t *testing.T) {
 	for url, want := range map[string]bool{
 		"https://github.com/myorg/web.git": true, "https://github.com/myorg/secret": false, "https://github.com/other/web": false,
 	} {
-		if got := permitsSource(p, url); got != want {
+		if got := permitsSource(p, []string{normalURL(url)}); got != want {
 			t.Errorf("source %s: %v", url, got)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
 	"regexp"
 	"strings"
 )
@@ -91,12 +90,14 @@ func parseSCP(s string) (remote, error) {
 }
 
 func (r remote) checked() (remote, error) {
-	r.path = strings.Trim(path.Clean("/"+r.path), "/")
+	r.path = strings.Trim(r.path, "/")
 	switch {
 	case !hostPort.MatchString(r.host):
 		return remote{}, &InvalidURLError{URL: r.String(), Reason: "it names no host"}
 	case r.path == "" || r.path == ".git":
 		return remote{}, &InvalidURLError{URL: r.String(), Reason: "it names no repository"}
+	case !isClean(r.path): // or it would have as many names as one likes
+		return remote{}, &InvalidURLError{URL: r.String(), Reason: "its path has an empty part, '.' or '..'"}
 	case strings.HasPrefix(r.user, "-") || strings.ContainsAny(r.user, " \n"):
 		return remote{}, &InvalidURLError{URL: r.String(), Reason: "it has an invalid user"}
 	}
