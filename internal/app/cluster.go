@@ -68,6 +68,7 @@ func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
 		args: []string{program, "control-plane", "--data", dir,
 			"--address", "127.0.0.1", "--port", strconv.Itoa(s.inst.Config.ClusterPort),
 			"--serving-file", serving, "--ready-file", ready, "--die-with-parent",
+			"--service-socket", sealingNamespace + "/" + sealingService + "=" + sealingSocket,
 			"--cluster-cidr", plan.ClusterCIDR, "--service-cidr", plan.ServiceCIDR},
 		logPath:     s.inst.logName("cluster.log"),
 		stopTimeout: 20 * time.Second,

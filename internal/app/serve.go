@@ -34,11 +34,17 @@ func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n
 	if err != nil {
 		return err
 	}
-	handler, err := s.handler(st, engine)
+	sealing := engine.core.SealedRoutes()
+	handler, err := s.handler(st, engine, sealing)
 	if err != nil {
 		return err
 	}
 	serveListeners(ctx, group, handler, listeners)
+	if st.cluster.embedded {
+		if err := s.serveSealing(ctx, group, st.client, sealing); err != nil {
+			return err
+		}
+	}
 	group.Go(func() error { return st.tls.Run(ctx) })
 	if source != st.tls {
 		group.Go(func() error { return source.Run(ctx) })
@@ -102,7 +108,7 @@ func (s *Server) listen(ctx context.Context, st *stores, source certs.Source) ([
 }
 
 // handler is the one port: Git, registry, hooks, API, UI, metrics, health.
-func (s *Server) handler(st *stores, e *engine) (http.Handler, error) {
+func (s *Server) handler(st *stores, e *engine, sealing map[string]http.Handler) (http.Handler, error) {
 	mux := http.NewServeMux()
 	hooks, err := st.git.Hooks((&hookSecrets{client: st.client}).of)
 	if err != nil {
@@ -117,7 +123,7 @@ func (s *Server) handler(st *stores, e *engine) (http.Handler, error) {
 		return core.Action{Verb: "get", Resource: "nodes", Name: "metrics"}
 	})(promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{})))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	for pattern, h := range e.core.SealedRoutes() {
+	for pattern, h := range sealing {
 		mux.Handle(pattern, h)
 	}
 	routes := web.RepositoryRoutes(st.access, repositoryAPI{st.repos})
