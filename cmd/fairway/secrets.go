@@ -22,12 +22,12 @@ func newSecretsCommand(g *globals) *cobra.Command {
 		Short: "Seal Secrets, to have them in Git",
 		Long: `Seal Secrets with kubeseal, to have them in Git as SealedSecrets.
 
-  fairway secrets cert > cert.pem
-  kubeseal --cert cert.pem --format yaml < secret.yaml > sealed.yaml
+  kubeseal --format yaml < secret.yaml > sealed.yaml
 
-kubeseal finds the certificate by itself where its environment has
-SEALED_SECRETS_CERT, which is the file or the address that 'secrets cert --url'
-prints.`,
+In an embedded cluster kubeseal finds the certificate by itself. Elsewhere give
+it the one that 'secrets cert' prints, by --cert or as SEALED_SECRETS_CERT in its
+environment, and use 'secrets verify' and 'secrets rotate' in place of
+'kubeseal --validate' and 'kubeseal --re-encrypt'.`,
 		Args: cobra.NoArgs,
 		RunE: runGroup,
 	}
