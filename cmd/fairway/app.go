@@ -127,8 +127,8 @@ func (o *appOptions) nothing(name string) error {
 	return withHint(fmt.Errorf("there is no Application, Kustomization or HelmRelease %s", name), "'fairway app list' lists them; those outside of namespace "+o.appNamespace()+" are named NAMESPACE/NAME")
 }
 
-func ambiguous(name, one, other string) error {
-	return withHint(fmt.Errorf("there are Kustomizations %s in namespaces %s and %s", name, one, other), "name one NAMESPACE/NAME")
+func ambiguous(kind, name, one, other string) error {
+	return withHint(fmt.Errorf("there are %ss %s in namespaces %s and %s", kind, name, one, other), "name one NAMESPACE/NAME")
 }
 
 // findKustomization looks in the key's namespace or, where none was named, in
@@ -152,7 +152,7 @@ func findKustomization(ctx context.Context, c client.Client, key client.ObjectKe
 			continue
 		}
 		if found != nil {
-			return nil, ambiguous(key.Name, found.Namespace, list.Items[i].Namespace)
+			return nil, ambiguous(kustomizev1.KustomizationKind, key.Name, found.Namespace, list.Items[i].Namespace)
 		}
 		found = &list.Items[i]
 	}

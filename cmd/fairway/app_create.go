@@ -329,8 +329,11 @@ func newAppDeleteCommand(o *appOptions) *cobra.Command {
 	var cascade, yes bool
 	var policy string
 	cmd := &cobra.Command{
-		Use:     "delete NAME",
-		Short:   "Delete an application and, unless told otherwise, what it deployed",
+		Use:   "delete NAME",
+		Short: "Delete an application and, unless told otherwise, what it deployed",
+		Long: `Delete an application and, unless told otherwise, what it deployed. One that is
+being deleted and does not go, because it waits for a hook, a confirmation or a
+cluster, goes with --cascade=false, and what it deployed stays.`,
 		Example: "  fairway app delete web-app\n  fairway app delete web-app --cascade=false",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -352,7 +355,11 @@ func runAppDelete(ctx context.Context, o *appOptions, name string, cascade bool,
 	if err != nil {
 		return err
 	}
-	if app, ok := obj.(*argo.Application); ok {
+	app, ok := obj.(*argo.Application)
+	switch {
+	case !ok && !cascade:
+		return withHint(fmt.Errorf("%s is a %s, whose spec says what becomes of what it deployed", name, kindOf(obj)), keepDeployed(obj))
+	case ok && (app.DeletionTimestamp == nil || !cascade): // no finalizer can be added to one that goes
 		before := app.DeepCopy()
 		kept := app.Finalizers[:0]
 		for _, f := range app.Finalizers {
@@ -367,8 +374,6 @@ func runAppDelete(ctx context.Context, o *appOptions, name string, cascade bool,
 		if err := c.Patch(ctx, app, client.MergeFrom(before)); err != nil {
 			return fmt.Errorf("preparing the deletion of %s: %w", name, err)
 		}
-	} else if !cascade {
-		return withHint(fmt.Errorf("%s is a Kustomization", name), "set its spec.deletionPolicy to Orphan to keep what it deployed")
 	}
 	// One that was being deleted already is gone with its finalizers.
 	if err := client.IgnoreNotFound(c.Delete(ctx, obj, client.PropagationPolicy(metav1.DeletePropagationBackground))); err != nil {

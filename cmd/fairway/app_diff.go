@@ -34,7 +34,10 @@ func newAppDiffCommand(o *appOptions) *cobra.Command {
 		Short: "Show how the cluster differs from the source",
 		Long: `Show how the cluster differs from the source, as a unified diff from what is
 there to what is wanted. The exit code is 1 where there is a difference. The
-server compares; it can be on any machine (--server).`,
+server compares; it can be on any machine (--server).
+
+Of a HelmRelease it is what its next revision would change, and what somebody
+has changed; hooks and CRDs are not compared.`,
 		Example: "  fairway app diff web-app\n  fairway app diff web-app --revision my-branch",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -190,6 +193,9 @@ func (o *appOptions) renderLocal(ctx context.Context, name, dir string) ([]*unst
 	}
 	tree, err := localTree(dir)
 	if err != nil {
+		return nil, err
+	}
+	if err := ofHelm(obj, "rendered from a work tree"); err != nil {
 		return nil, err
 	}
 	u := &unstructured.Unstructured{}

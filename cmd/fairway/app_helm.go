@@ -72,7 +72,7 @@ func findHelmRelease(ctx context.Context, c client.Reader, key client.ObjectKey,
 			continue
 		}
 		if found != nil {
-			return nil, withHint(fmt.Errorf("there are HelmReleases %s in namespaces %s and %s", key.Name, found.Namespace, list.Items[i].Namespace), "name one NAMESPACE/NAME")
+			return nil, ambiguous(helmv2.HelmReleaseKind, key.Name, found.Namespace, list.Items[i].Namespace)
 		}
 		found = &list.Items[i]
 	}
@@ -140,6 +140,12 @@ func ofHelm(obj client.Object, what string) error {
 	if !ok {
 		return nil
 	}
-	return withHint(fmt.Errorf("%s is a HelmRelease, which cannot be %s", h.Name, what),
-		fmt.Sprintf("suspend it and use helm: 'helm history %s -n %s'; or pin the chart's version in its spec", h.GetReleaseName(), h.GetReleaseNamespace()))
+	return helmOnly(h.Name, what, fmt.Sprintf("helm history %s -n %s", h.GetReleaseName(), h.GetReleaseNamespace()))
+}
+
+// helmOnly says what to do in place of it; begin is helm's command to begin
+// with.
+func helmOnly(name, what, begin string) error {
+	return withHint(fmt.Errorf("%s is a HelmRelease, which cannot be %s", name, what),
+		"set the chart's version in its spec; or suspend it and use helm: '"+begin+"'")
 }

@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"text/tabwriter"
 
-	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/controller"
-	"github.com/fairway-cd/fairway/internal/web"
 )
 
 // rollbackArgs checks the arguments of "app rollback".
@@ -65,27 +63,29 @@ func runAppRollbacks(ctx context.Context, o *appOptions, names []string, which *
 // delivery is what a name means to the server.
 func (o *appOptions) delivery(ctx context.Context, api *apiClient, name string) (controller.RollbackDelivery, error) {
 	key, there := o.key(name)
-	var named []web.Delivery
-	if err := api.do(ctx, http.MethodGet, "/api/v1/deliveries?name="+url.QueryEscape(key.Name), nil, &named); err != nil {
+	named, err := api.named(ctx, key.Name)
+	if err != nil {
 		return controller.RollbackDelivery{}, err
 	}
-	var found []client.ObjectKey
 	for _, d := range named {
-		at := client.ObjectKey{Namespace: d.Namespace, Name: d.Name}
-		switch {
-		case d.Kind == argo.ApplicationKind && at == key:
+		if at := (client.ObjectKey{Namespace: d.Namespace, Name: d.Name}); d.Kind == argo.ApplicationKind && at == key {
 			return deliveryOf(d.Kind, at), nil
-		case d.Kind == kustomizev1.KustomizationKind && (!there || at == key):
-			found = append(found, at)
 		}
 	}
-	switch len(found) {
-	case 0:
-		return controller.RollbackDelivery{}, o.nothing(name)
-	case 1:
-		return deliveryOf(kustomizev1.KustomizationKind, found[0]), nil
+	namespace := ""
+	if there {
+		namespace = key.Namespace
 	}
-	return controller.RollbackDelivery{}, ambiguous(key.Name, found[0].Namespace, found[1].Namespace)
+	found := ofFlux(named, namespace)
+	switch {
+	case len(found) == 0:
+		return controller.RollbackDelivery{}, o.nothing(name)
+	case len(found) > 1:
+		return controller.RollbackDelivery{}, ambiguous(found[0].Kind, key.Name, found[0].Namespace, found[1].Namespace)
+	case found[0].Kind == helmv2.HelmReleaseKind:
+		return controller.RollbackDelivery{}, helmOnly(found[0].Name, notForHelm["rollback"], "helm list -n "+found[0].Target)
+	}
+	return deliveryOf(found[0].Kind, client.ObjectKey{Namespace: found[0].Namespace, Name: found[0].Name}), nil
 }
 
 func deliveryOf(kind string, key client.ObjectKey) controller.RollbackDelivery {

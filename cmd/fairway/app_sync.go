@@ -67,7 +67,10 @@ func runAppSync(ctx context.Context, o *appOptions, f *appSyncFlags, name string
 		return err
 	}
 	timeout := time.Duration(f.timeout) * time.Second
-	if _, ok := fluxOf(obj); ok {
+	if state, ok := fluxOf(obj); ok {
+		if err := f.forFlux(state, name); err != nil {
+			return err
+		}
 		return syncFlux(ctx, c, obj, f.async, timeout, out)
 	}
 	app := obj.(*argo.Application)

@@ -104,6 +104,17 @@ func TestHelmRelease(t *testing.T) {
 	}
 	shared.must(t, "app", "wait", "helm-e2e/web", "--timeout", "60")
 	shared.refused(t, "cannot be pinned", "app", "pin", "helm-e2e/web")
+	shared.refused(t, "cannot be rolled back by commit", "app", "rollback", "helm-e2e/web")
+	shared.refused(t, "helm list -n helm-e2e", "app", "rollback", "helm-e2e/web", "--to", "1")
+	shared.refused(t, "there is no --revision, --prune", "app", "sync", "helm-e2e/web", "--prune", "--revision", "1")
+	shared.refused(t, "spec.suspend", "app", "delete", "helm-e2e/web", "--cascade=false")
+	shared.refused(t, "rendered from a work tree", "app", "render", "helm-e2e/web", "--local", ".")
+	if out := shared.must(t, "app", "render", "helm-e2e/web"); !containsAll(out, []string{"key: mine 1.1.0 2", "password: ++++++++"}) {
+		t.Errorf("app render: %s", out)
+	}
+	if out := shared.must(t, "app", "diff", "helm-e2e/web"); out != "" {
+		t.Errorf("a difference right after the upgrade: %s", out)
+	}
 	if out := shared.must(t, "app", "list", "-o", "json"); !strings.Contains(out, `"kind": "HelmRelease"`) {
 		t.Errorf("app list -o json: %s", out)
 	}
@@ -126,6 +137,10 @@ func TestHelmRelease(t *testing.T) {
 		t.Errorf("helm history: %s", out)
 	}
 	shared.key(t, "helm-e2e", "word", "mine 1.0.0 1")
+	shared.refused(t, "is suspended", "app", "sync", "helm-e2e/web")
+	if out, err := shared.run(t.Context(), "app", "diff", "helm-e2e/web"); err == nil || !containsAll(out, []string{"ConfigMap helm-e2e/word (Modified)", "-  key: mine 1.0.0 1", "+  key: mine 1.1.0 4"}) {
+		t.Errorf("app diff of what helm has rolled back: %s %v", out, err)
+	}
 	shared.kubectl(t, "patch", "helmrelease", "web", "-n", "helm-e2e", "--type=merge", "-p", `{"spec":{"suspend":false}}`)
 	shared.want(t, "Helm upgrade succeeded for release helm-e2e/web.v4 with chart web@1.1.0", ready("helm-e2e")...)
 	shared.key(t, "helm-e2e", "word", "mine 1.1.0 4")
