@@ -29,6 +29,9 @@ directory of --data is the replica's own, and can be lost.`,
 	}
 	cmd.Flags().StringVar(&o.Namespace, "namespace", "argocd", "the namespace of the Leases")
 	cmd.Flags().IntVar(&o.Shards, "shards", 8, "how many parts the work has, the same for all replicas")
-	cmd.Flags().StringVar(&o.Listen, "listen", "", "serve /healthz and /metrics at this address")
+	cmd.Flags().StringVar(&o.Listen, "listen", "", "serve /healthz and /metrics at this address; off loopback with TLS")
+	cmd.Flags().StringVar(&o.TLSCert, "tls-cert", "", "serve with this certificate, in PEM, in place of one of the replica's own")
+	cmd.Flags().StringVar(&o.TLSKey, "tls-key", "", "the certificate's key, in PEM")
+	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return cmd
 }

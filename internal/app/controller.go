@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/footprint"
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/identity"
+	"github.com/fairway-cd/fairway/internal/identity/certs"
 	"github.com/fairway-cd/fairway/internal/shard"
 )
 
@@ -37,8 +39,11 @@ type ControllerOptions struct {
 	Namespace string
 	// Shards is how many parts the work has, the same for all replicas.
 	Shards int
-	// Listen serves /healthz and /metrics; empty serves nothing.
-	Listen string
+	// Listen serves /healthz and /metrics; empty serves nothing. Off loopback it
+	// is served with TLS: with the certificate of TLSCert and TLSKey, or one that
+	// the replica makes.
+	Listen          string
+	TLSCert, TLSKey string
 }
 
 // RunController runs one replica of the engine, without Git server, registry
@@ -80,7 +85,7 @@ func RunController(ctx context.Context, o ControllerOptions) error {
 		return err
 	}
 	err = together(ctx, func(ctx context.Context, group *errgroup.Group) error {
-		if err := serveReplica(ctx, group, st, o.Listen); err != nil {
+		if err := s.serveReplica(ctx, group, st, o); err != nil {
 			return err
 		}
 		group.Go(func() error { return e.stage.workers(ctx) })
@@ -136,21 +141,43 @@ func replicaConfig(path string) (*rest.Config, error) {
 }
 
 // serveReplica serves health to everybody and metrics to who may see them.
-func serveReplica(ctx context.Context, group *errgroup.Group, st *stores, address string) error {
-	if address == "" {
+func (s *Server) serveReplica(ctx context.Context, group *errgroup.Group, st *stores, o ControllerOptions) error {
+	if o.Listen == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", address)
+	l, err := net.Listen("tcp", o.Listen)
 	if err != nil {
-		return &StartError{fmt.Sprintf("%s cannot be listened on: %v", address, err), "see --listen"}
+		return &StartError{fmt.Sprintf("%s cannot be listened on: %v", o.Listen, err), "see --listen"}
+	}
+	one := listener{Listener: l}
+	if certs.NeedsTLS(l.Addr()) {
+		source, err := s.replicaCertificates(o)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		one.tls = certs.Config(source)
+		group.Go(func() error { return source.Run(ctx) })
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.Handle("/metrics", identity.Require(st.access, func(*http.Request) core.Action {
 		return core.Action{Verb: "get", Resource: "nodes", Name: "metrics"}
 	})(promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{})))
-	serveListeners(ctx, group, mux, []listener{{Listener: l}})
+	serveListeners(ctx, group, mux, []listener{one})
 	return nil
+}
+
+// replicaCertificates are the files that were given, read again as they
+// change, or the replica's own, of an authority in its directory.
+func (s *Server) replicaCertificates(o ControllerOptions) (certs.Source, error) {
+	if o.TLSCert != "" || o.TLSKey != "" {
+		return certs.Load(o.TLSCert, o.TLSKey)
+	}
+	hosts, err := hostsOf([]string{o.Listen})
+	if err != nil {
+		return nil, err
+	}
+	return certs.Generate(s.inst.path("tls"), hosts)
 }
 
 var notInNames = regexp.MustCompile(`[^a-z0-9-]+`)

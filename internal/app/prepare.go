@@ -87,7 +87,7 @@ func (s *Server) prepare(ctx context.Context, c *cluster) (_ *stores, err error)
 	if err := s.openStores(ctx, st); err != nil {
 		return nil, err
 	}
-	hosts, err := s.inst.hosts()
+	hosts, err := hostsOf(s.inst.Config.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -218,16 +218,16 @@ func (s *stores) hasNamespace(ctx context.Context, name string) error {
 	return nil
 }
 
-// hosts are the names by which the listeners are reached: for a listener on
-// all addresses, whatever this machine is called now.
-func (i *Instance) hosts() ([]string, error) {
+// hostsOf are the names by which listeners at these addresses are reached: for
+// one on all addresses, whatever this machine is called now.
+func hostsOf(listen []string) ([]string, error) {
 	hosts := []string{"localhost", "127.0.0.1", "::1"}
-	for _, address := range i.Config.Listen {
+	for _, address := range listen {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			return nil, fmt.Errorf("listening on %q: %w", address, err)
 		}
-		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+		if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
 			hosts = append(hosts, host)
 			continue
 		}

@@ -48,7 +48,7 @@ type replica struct {
 	log string
 }
 
-func startReplica(t *testing.T, name string) *replica {
+func startReplica(t *testing.T, name string, args ...string) *replica {
 	t.Helper()
 	bin := os.Getenv("FAIRWAY_BIN")
 	if bin == "" {
@@ -58,8 +58,9 @@ func startReplica(t *testing.T, name string) *replica {
 		}
 	}
 	dir := t.TempDir()
-	r := &replica{exec.Command(bin, "controller", "--data", filepath.Join(dir, "data"), "--kubeconfig", cluster.Kubeconfig,
-		"--namespace", namespace, "--shards", fmt.Sprint(shards)), filepath.Join(dir, name+".log")}
+	args = append([]string{"controller", "--data", filepath.Join(dir, "data"), "--kubeconfig", cluster.Kubeconfig,
+		"--namespace", namespace, "--shards", fmt.Sprint(shards)}, args...)
+	r := &replica{exec.Command(bin, args...), filepath.Join(dir, name+".log")}
 	log, err := os.Create(r.log)
 	if err != nil {
 		t.Fatal(err)
