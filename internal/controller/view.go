@@ -123,7 +123,12 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 		v.signed = len(p.Spec.SignatureKeys) > 0
 	}
 	v.manual = run.automation() == nil
-	v.permitted = func(t *target) error { return run.permitted(ctx, t) }
+	v.permitted = func(t *target) error {
+		if err := run.permitsSources(ctx); err != nil {
+			return err
+		}
+		return run.permitted(ctx, t)
+	}
 	for _, h := range app.Status.History {
 		entry := deployed{id: h.ID, revisions: h.Revisions, sources: h.Sources}
 		if len(h.Sources) == 0 {
