@@ -173,7 +173,7 @@ func (c *Cluster) seal() error {
 		return &FieldError{"server", "want https://HOST[:PORT]"}
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return &FieldError{"server", "is more than https://HOST[:PORT][/PATH]"}
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return &FieldError{"server", "a credential is not sent without TLS: want https://"}
 	case cfg.Insecure && len(cfg.CAData) > 0:
 		return &FieldError{"tlsClientConfig", "insecure and caData contradict each other"}
@@ -189,7 +189,7 @@ func (c *Cluster) seal() error {
 	return nil
 }
 
-func loopback(host string) bool {
+func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

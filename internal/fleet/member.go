@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/connrotation"
+
+	"github.com/fairway-cd/fairway/internal/core/loopback"
 )
 
 // How a cluster is asked whether it is there.
@@ -258,7 +260,7 @@ func (m *member) openSession(ctx context.Context) (*session, error) {
 // dialing is a copy of cfg whose connections are bounded and can be cut.
 func dialing(cfg *rest.Config) (*rest.Config, *connrotation.Dialer) {
 	cfg = rest.CopyConfig(cfg)
-	dialer := connrotation.NewDialer((&net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}).DialContext)
+	dialer := connrotation.NewDialer(connrotation.DialFunc(loopback.Dial((&net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}).DialContext)))
 	cfg.Dial = dialer.DialContext
 	cfg.QPS = -1
 	cfg.WarningHandler = rest.NoWarnings{}

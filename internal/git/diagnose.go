@@ -6,10 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/fairway-cd/fairway/internal/core/loopback"
 )
 
 // diagnose turns git's failure to talk to a remote into an error with a type.
@@ -70,7 +73,10 @@ func probe(ctx context.Context, u remote, auth Auth) (*http.Response, error) {
 		}
 		config.Certificates = []tls.Certificate{cert}
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, DisableKeepAlives: true}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, DisableKeepAlives: true,
+		DialContext: loopback.Dial((&net.Dialer{}).DialContext), // as the git program does it
+	}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String()+"/info/refs?service="+uploadPack, nil)
 	if err != nil {

@@ -267,6 +267,12 @@ func TestVerify(t *testing.T) {
 	_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
 	s := mustParse(t, "https://localhost:"+port)
 
+	// A name below localhost is found without a name server; the certificate is
+	// for others.
+	var elsewhere *UntrustedError
+	if err := Verify(t.Context(), mustParse(t, "https://fairway.localhost:"+port), "good", authority.CA()); !errors.As(err, &elsewhere) {
+		t.Errorf("a name below localhost: %v", err)
+	}
 	if err := Verify(t.Context(), s, "good", authority.CA()); err != nil {
 		t.Error(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/fairway-cd/fairway/internal/core/loopback"
 )
 
 // RefusedError says that a server does not take a token.
@@ -57,6 +59,7 @@ func HTTPClient(ca []byte) (*http.Client, error) {
 		return nil, errors.New("the certificate authority is not PEM")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = loopback.Dial(transport.DialContext)
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	return &http.Client{
 		Transport:     transport,

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/loopback"
 )
 
 // The media types of a chart in a registry (helm.sh/docs/topics/registries).
@@ -65,7 +66,9 @@ func New(opts Options) *Charts {
 		opts.Keychain = authn.NewMultiKeychain() // nobody's
 	}
 	if opts.Transport == nil {
-		opts.Transport = remote.DefaultTransport
+		own := remote.DefaultTransport.(*http.Transport).Clone()
+		own.DialContext = loopback.Dial(own.DialContext)
+		opts.Transport = own
 	}
 	if opts.Limits.Archive <= 0 {
 		opts.Limits.Archive = 20 << 20

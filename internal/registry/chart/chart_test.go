@@ -121,6 +121,22 @@ func (l login) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return authn.FromConfig(authn.AuthConfig{Username: "tester", Password: string(l)}), nil
 }
 
+// Names below localhost are nowhere else, and no name server is asked for them.
+func TestChartsOfThisMachineByName(t *testing.T) {
+	h := serve(t)
+	h.push(t, "web", "1.0.0")
+	at := func(address string) string { return strings.Replace(address, "127.0.0.1", "registry.localhost", 1) }
+	c := chart.New(chart.Options{Keychain: authn.NewMultiKeychain(login("secret"))})
+	if _, err := c.OpenChart(t.Context(), "oci://"+at(h.host)+"/charts/web", ""); err != nil {
+		t.Error(err)
+	}
+	_, server := helmRepository(t)
+	repo := chart.Repository{URL: at(server.URL) + "/charts/"}
+	if _, err := chart.NewRepositories(c).OpenChart(t.Context(), repo, "web", "", false); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOpenChart(t *testing.T) {
 	h := serve(t)
 	for _, version := range []string{"1.0.0", "1.2.0", "1.10.0", "2.0.0-rc.1", "1.2.3+build"} {

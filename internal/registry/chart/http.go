@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/core/loopback"
 )
 
 // How patient we are with a repository, beside the request's own time.
@@ -42,7 +43,7 @@ func (r Repository) client() (*http.Client, error) {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSClientConfig: verify,
+			Proxy: http.ProxyFromEnvironment, DialContext: loopback.Dial(dialer.DialContext), TLSClientConfig: verify,
 			TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: headerTimeout, IdleConnTimeout: time.Minute,
 			MaxConnsPerHost: 4, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10,
 		},

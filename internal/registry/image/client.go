@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/fairway-cd/fairway/internal/core/loopback"
 )
 
 // Options are how registries are reached.
@@ -46,6 +48,7 @@ func New(opts Options) (*Client, error) {
 		opts.Keychain = authn.DefaultKeychain
 	}
 	transport := remote.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = loopback.Dial(transport.DialContext)
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	if opts.CAFile != "" {
 		if opts.Insecure {

@@ -280,6 +280,25 @@ func TestPushPullAndCopy(t *testing.T) {
 	}
 }
 
+// Names below localhost are nowhere else, and no name server is asked for them.
+func TestImagesOfThisMachineByName(t *testing.T) {
+	c := client(t, image.Options{Registry: strings.Replace(serve(t), "127.0.0.1", "registry.localhost", 1)})
+	img, err := random.Image(1000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	save := filepath.Join(t.TempDir(), "save.tar")
+	if err := tarball.WriteToFile(save, mustParse(t, c, "a:v1"), img); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Push(t.Context(), save, "a:v1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Inspect(t.Context(), "a:v1"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestErrorsSayWhatToDo(t *testing.T) {
 	host := serve(t)
 	c := client(t, image.Options{Registry: host})
