@@ -120,3 +120,44 @@ func TestHooks(t *testing.T) {
 	}
 	w.got.wait(t, 5)
 }
+
+// A change request brings no commit, and yet news: who generates of a
+// repository's change requests is told its name, as its forge has it.
+func TestHooksOfChangeRequestsAreNoticed(t *testing.T) {
+	var noticed []string
+	w := newWorld(t, func(o *Options) {
+		o.Noticed = func(kind, repository string) { noticed = append(noticed, kind+" "+repository) }
+	})
+	handler, err := w.Hooks(func(context.Context, string) ([][]byte, error) { return [][]byte{[]byte("secret")}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks := httptest.NewServer(handler)
+	defer hooks.Close()
+
+	const github = `{"action":"opened","number":7,"pull_request":{"number":7},"repository":{"full_name":"Acme/shop",
+		"clone_url":"https://github.com/acme/shop.git","ssh_url":"git@github.com:acme/shop.git","html_url":"https://github.com/acme/shop","pushed_at":"2026-03-01T10:00:00Z"}}`
+	const gitea = `{"action":"opened","repository":{"clone_url":"https://git.example.com/acme/web.git","html_url":"https://git.example.com/acme/web"}}`
+	const gitlab = `{"object_kind":"merge_request","project":{"git_http_url":"https://gitlab.com/acme/team/api.git","git_ssh_url":"git@gitlab.com:acme/team/api.git","web_url":"https://gitlab.com/acme/team/api"}}`
+	for _, h := range []struct {
+		hookCase
+		code int
+		want string
+	}{
+		{hookCase{"github", github, map[string]string{"X-GitHub-Event": "pull_request", "X-Hub-Signature-256": "sha256=" + sign("secret", github)}}, 202, "github acme/shop"},
+		{hookCase{"gitea", gitea, map[string]string{"X-Gitea-Event": "pull_request", "X-Gitea-Signature": sign("secret", gitea)}}, 202, "gitea acme/web"},
+		{hookCase{"gitlab", gitlab, map[string]string{"X-Gitlab-Event": "Merge Request Hook", "X-Gitlab-Token": "secret", "Idempotency-Key": "1"}}, 202, "gitlab acme/team/api"},
+		// Again, by somebody else, and what is no news.
+		{hookCase{"github", github, map[string]string{"X-GitHub-Event": "pull_request", "X-Hub-Signature-256": "sha256=" + sign("secret", github)}}, 409, ""},
+		{hookCase{"github", github, map[string]string{"X-GitHub-Event": "pull_request", "X-Hub-Signature-256": "sha256=" + sign("wrong", github)}}, 403, ""},
+		{hookCase{"github", github, map[string]string{"X-GitHub-Event": "star", "X-Hub-Signature-256": "sha256=" + sign("secret", github)}}, 202, ""},
+	} {
+		noticed = nil
+		if code := post(t, hooks.URL, h.hookCase); code != h.code {
+			t.Errorf("%s %v: %d, want %d", h.kind, h.header, code, h.code)
+		}
+		if got := strings.Join(noticed, ", "); got != h.want {
+			t.Errorf("%s %v: noticed %q, want %q", h.kind, h.header, got, h.want)
+		}
+	}
+}

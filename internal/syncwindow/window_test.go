@@ -74,10 +74,13 @@ func TestActive(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	good := argo.SyncWindow{Kind: Deny, Schedule: "* * * * *", Duration: "1h"}
 	for field, change := range map[string]func(*argo.SyncWindow){
-		"kind":     func(w *argo.SyncWindow) { w.Kind = "maybe" },
-		"schedule": func(w *argo.SyncWindow) { w.Schedule = "@daily" },
-		"duration": func(w *argo.SyncWindow) { w.Duration = "-1h" },
-		"timeZone": func(w *argo.SyncWindow) { w.TimeZone = "Mars/Olympus" },
+		"kind":            func(w *argo.SyncWindow) { w.Kind = "maybe" },
+		"schedule":        func(w *argo.SyncWindow) { w.Schedule = "@daily" },
+		"duration":        func(w *argo.SyncWindow) { w.Duration = "-1h" },
+		"timeZone":        func(w *argo.SyncWindow) { w.TimeZone = "Mars/Olympus" },
+		"applications[1]": func(w *argo.SyncWindow) { w.Applications = []string{"*-prod", "[a-"} },
+		"namespaces[0]":   func(w *argo.SyncWindow) { w.Namespaces = []string{"sh[op"} },
+		"clusters[0]":     func(w *argo.SyncWindow) { w.Clusters = []string{"https://["} },
 	} {
 		w := good
 		change(&w)
