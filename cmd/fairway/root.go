@@ -74,7 +74,9 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	g.addServerFlag(sets)
 	clusters := newClusterCommand(&appOptions{config: g.restConfig, api: g.api})
 	g.addServerFlag(clusters)
-	add("delivery", apps, sets, newProjCommand(g.restConfig), clusters, newSecretsCommand(g))
+	sources := newSourceCommand(g.api)
+	g.addServerFlag(sources)
+	add("delivery", apps, sets, sources, newProjCommand(g.restConfig), clusters, newSecretsCommand(g))
 	return root
 }
 

@@ -130,6 +130,7 @@ func (s *Server) handler(st *stores, e *engine, sealing map[string]http.Handler)
 	maps.Copy(routes, web.ImageRoutes(st.access, e.collectNow))
 	costly := e.routes()
 	costly[web.RepositoryList] = routes[web.RepositoryList] // measures each on disk
+	maps.Copy(costly, web.SourceRoutes(st.access, &sourceList{e.mgr.GetCache()}))
 	maps.Copy(routes, web.Bounded(st.access, web.DeliveryBounds(), costly))
 	mux.Handle("/", web.Handler(web.Options{
 		Access:     st.access,

@@ -93,6 +93,10 @@ func TestHelmRelease(t *testing.T) {
 	if out := shared.must(t, "app", "list"); !regexp.MustCompile(`HelmRelease +helm-e2e +web +Synced +Healthy +1\.1\.0 +HelmRepository/charts +web`).MatchString(out) {
 		t.Errorf("app list: %s", out)
 	}
+	if out := shared.must(t, "source", "list", "-n", "helm-e2e"); !regexp.MustCompile(`HelmChart +helm-e2e +helm-e2e-web +True +1\.1\.0 +\S+ +HelmRepository/charts web`).MatchString(out) ||
+		!regexp.MustCompile(`HelmRepository +helm-e2e +charts +True`).MatchString(out) {
+		t.Errorf("source list: %s", out)
+	}
 	if out := shared.must(t, "app", "get", "helm-e2e/web"); !containsAll(out, []string{"helm-e2e/web", "v2, chart web@1.1.0", "Delivered=True", "inputs sha256:", "rendered in", "_word__ConfigMap"}) {
 		t.Errorf("app get: %s", out)
 	}

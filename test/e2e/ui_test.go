@@ -27,6 +27,20 @@ func TestUI(t *testing.T) {
 	shared.apply(t, application("shown-in-the-ui", publicGitURL(t)+"/ui.git", "app", "ui"))
 	shared.want(t, "Synced", "get", "application", "shown-in-the-ui", "-n", "argocd", "-o", "jsonpath={.status.sync.status}")
 
+	shared.apply(t, "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: source-in-the-ui, namespace: default}\n"+
+		"spec: {interval: 1h, url: \""+publicGitURL(t)+"/no-such-repository.git\"}\n")
+	eventually(t, func() string {
+		out := shared.must(t, "source", "list", "--kind", "gitrepository", "-n", "default", "--not-ready")
+		if !containsAll(out, []string{"source-in-the-ui", "False", "no-such-repository.git"}) {
+			return out
+		}
+		return ""
+	})
+	if out := shared.must(t, "source", "list", "--kind", "HelmChart", "-n", "default"); strings.Contains(out, "source-in-the-ui") {
+		t.Errorf("charts: %s", out)
+	}
+	shared.refused(t, "want GitRepository, OCIRepository", "source", "list", "--kind", "Bucket")
+
 	if anonymous := page(shared.status(t).UIURL); strings.Contains(anonymous, "shown-in-the-ui") || !strings.Contains(anonymous, "Log in") {
 		t.Error("without a credential the UI does not ask for one")
 	}
@@ -34,6 +48,9 @@ func TestUI(t *testing.T) {
 	eventually(t, func() string {
 		if !strings.Contains(page(link), ">shown-in-the-ui<") {
 			return "the UI does not show the application"
+		}
+		if !containsAll(page(link), []string{"source-in-the-ui", "Failed"}) {
+			return "the UI does not show the source"
 		}
 		return ""
 	})

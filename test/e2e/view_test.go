@@ -98,6 +98,10 @@ func TestEachUserSeesTheirs(t *testing.T) {
 				if got := theirs(asked(t, c.token, "deliveries", 200)); !slices.Equal(got, c.deliveries) {
 					return fmt.Sprintf("deliveries: %q, want %q", got, c.deliveries)
 				}
+				// A GitRepository and the Kustomization of it have one name.
+				if got := theirs(asked(t, c.token, "sources", 200)); !slices.Equal(got, c.deliveries) {
+					return fmt.Sprintf("sources: %q, want %q", got, c.deliveries)
+				}
 				if got := theirs(asked(t, c.token, "repositories", 200)); !slices.Equal(got, c.repositories) {
 					return fmt.Sprintf("repositories: %q, want %q", got, c.repositories)
 				}

@@ -49,6 +49,34 @@ function show(deliveries) {
   if (selected) detail();
 }
 
+// Where deliveries come from is no part of the stream: it is asked for, and a
+// list that cannot be had leaves the last one.
+let sourcesAsked = 0;
+
+async function sources() {
+  if (Date.now() - sourcesAsked < 5000) return;
+  sourcesAsked = Date.now();
+  const answer = await fetch('api/v1/sources', { headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
+  if (!answer?.ok) return;
+  const list = await answer.json();
+  const body = $('#sources tbody');
+  body.replaceChildren();
+  for (const s of list) {
+    const row = body.insertRow();
+    const name = cell(row, s.name);
+    const where = document.createElement('div');
+    where.className = 'small';
+    where.textContent = `${s.kind} in ${s.namespace}`;
+    name.append(where);
+    const state = s.suspended ? 'Suspended' : { True: 'Ready', False: 'Failed' }[s.ready] ?? 'Unknown';
+    cell(row, state, tone[state]);
+    cell(row, s.revision, 'mono');
+    cell(row, s.url, 'small');
+    cell(row, s.ready === 'True' ? '' : s.message, 'small');
+  }
+  $('#sources').hidden = list.length === 0;
+}
+
 async function detail() {
   const { kind, namespace, name } = selected;
   const path = [kind, namespace, name].map(encodeURIComponent).join('/');
@@ -125,10 +153,14 @@ async function read(stream) {
     for (const event of events) {
       const kind = /^event: (.*)$/m.exec(event)?.[1];
       const data = /^data: (.*)$/m.exec(event)?.[1];
-      if (kind === 'deliveries') show(JSON.parse(data));
+      if (kind === 'deliveries') {
+        show(JSON.parse(data));
+        sources();
+      }
       if (kind === 'trouble') $('#live').textContent = JSON.parse(data);
     }
   }
 }
 
+setInterval(() => { if (!$('#main').hidden && !document.hidden) sources(); }, 10000);
 listen();
