@@ -3,9 +3,13 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/rest"
 
@@ -115,5 +119,63 @@ func TestClusterIsAway(t *testing.T) {
 	f.Keep(nil)
 	if n := f.Size(); n != 0 {
 		t.Errorf("%d clusters, and nobody needs one", n)
+	}
+}
+
+// A cluster that answers, and of which yet no parts can be made, is tried less
+// and less often; whoever asks for it does not change that.
+func TestPartsThatCannotBeMade(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/version" {
+			_, _ = io.WriteString(w, `{"gitVersion":"v1.36.3"}`)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer server.Close()
+	client, err := kube.New(&rest.Config{Host: nowhere(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fleet.New(&fleet.Parts{Client: client, Deployer: deploy.New(client), Watcher: drift.New(client)}, func(*rest.Config, []string) (*fleet.Parts, error) {
+		asked <- struct{}{}
+		return nil, errors.New("no parts")
+	})
+	told := make(chan core.Owner, 10)
+	f.Tell(func(o core.Owner, _ fleet.News) { told <- o }, func() {})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- f.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+
+	c, err := fleet.FromSecret(secret(server.URL, `{"bearerToken":"`+token+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := core.Owner{Dialect: core.ArgoCD, Kind: "Application", Namespace: "argocd", Name: "far"}
+	var connecting *fleet.ConnectingError
+	if _, err := f.Bind(owner, c); !errors.As(err, &connecting) {
+		t.Fatal(err)
+	}
+	<-asked
+	first := time.Now()
+	<-told
+	var away *fleet.AwayError
+	if _, err := f.Bind(owner, c); !errors.As(err, &away) || !strings.Contains(err.Error(), "no parts") {
+		t.Errorf("bound: %v", err)
+	}
+	<-asked
+	// The pause is at least that long: a machine that is slow makes it longer.
+	if pause := time.Since(first); pause < 2*time.Second {
+		t.Errorf("asked again after %s", pause)
+	}
+	if len(told) > 0 {
+		t.Error("the owner is told again")
 	}
 }

@@ -126,19 +126,19 @@ func (m *member) run(ctx context.Context) {
 	failures := 0
 	for {
 		answer, err := probe.ask(ctx)
+		if err == nil {
+			err = m.found(ctx, answer)
+		}
 		if ctx.Err() != nil {
 			return
 		}
 		pause := askEvery
-		switch {
-		case err == nil:
+		if err == nil {
 			failures = 0
-			err = m.found(ctx, answer)
-		default:
+		} else {
 			failures++
-		}
-		if err != nil {
 			pause = askAgain
+			// One question may get lost.
 			if failures != 1 || m.current() == nil {
 				m.lose(State{Phase: Away, Since: time.Now(), Message: err.Error()})
 				pause = min(askAgain<<min(failures, 10), longestPause)
