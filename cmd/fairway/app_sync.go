@@ -300,7 +300,7 @@ func newAppWaitCommand(o *appOptions) *cobra.Command {
 	cmd.Flags().BoolVar(&want.sync, "sync", false, "wait until it is synced")
 	cmd.Flags().BoolVar(&want.health, "health", false, "wait until it is healthy")
 	cmd.Flags().BoolVar(&want.operation, "operation", false, "wait until no operation runs")
-	cmd.Flags().StringVar(&want.revision, "revision", "", "wait until it has come to this commit")
+	cmd.Flags().StringVar(&want.revision, "revision", "", "wait until it is done with this commit, whether that changes it or not")
 	cmd.Flags().IntVar(&timeout, "timeout", 0, "seconds to wait; 0 is without end")
 	return cmd
 }
@@ -321,32 +321,13 @@ func runAppWait(ctx context.Context, o *appOptions, name string, want appWait, t
 	if err != nil {
 		return err
 	}
-	live := isTerminal(out)
-	began := time.Now()
-	var last string
-	var row appRow
-	err = follow(ctx, c, obj, timeout, func(obj client.Object) bool {
-		operates := false
-		switch obj := obj.(type) {
-		case *argo.Application:
-			row, operates = applicationRow(obj), obj.Operation != nil
-		case *kustomizev1.Kustomization:
-			row, operates = kustomizationRow(obj), obj.Status.ObservedGeneration != obj.Generation
-		case *helmv2.HelmRelease:
-			row, operates = helmReleaseRow(obj), obj.Status.ObservedGeneration != obj.Generation
-		}
-		if line := name + ": " + waitLine(row, operates); line != last {
-			last = line
-			showWait(out, live, time.Since(began), line)
-		}
-		return want.done(row, operates)
-	})
-	if live {
+	w := &waiting{name: name, want: want, out: out, live: isTerminal(out), began: time.Now()}
+	if err = o.untilDone(ctx, c, obj, w, timeout); w.live {
 		fmt.Fprintln(out)
 	}
 	var late *waitedError
 	if errors.As(err, &late) {
-		return fmt.Errorf("after %s %s", timeout.Round(time.Second), last)
+		return fmt.Errorf("after %s %s", timeout.Round(time.Second), w.last)
 	}
 	return err
 }

@@ -19,6 +19,7 @@ import (
 //	GET  /api/v1/KIND/{namespace}/{name}/manifests?revision=REV
 //	GET  /api/v1/KIND/{namespace}/{name}/diff?revision=REV
 //	GET  /api/v1/KIND/{namespace}/{name}/live
+//	GET  /api/v1/KIND/{namespace}/{name}/seen
 //	POST /api/v1/KIND/{namespace}/{name}/rollback  {"to": "ID or REV", "reason": "…"}
 //
 // for Helm releases the first two of them, without a revision, and previews of
@@ -41,6 +42,7 @@ func (e *Engine) Routes() map[string]http.Handler {
 		at := "/api/v1/" + owner.Resource() + "/{namespace}/{name}/"
 		routes["GET "+at+"manifests"] = e.route(owner, "get", e.serveManifests)
 		routes["GET "+at+"live"] = e.route(owner, "get", e.serveLive)
+		routes["GET "+at+"seen"] = e.route(owner, "get", e.serveSeen)
 		routes["GET "+at+"diff"] = e.route(owner, "get", e.serveDiff)
 		routes["POST "+at+"rollback"] = e.route(owner, "update", e.serveRollback)
 	}
