@@ -140,6 +140,9 @@ func (a *applicationRun) reconcile(ctx context.Context, specErr error) (reconcil
 	case a.waits() && a.undisturbed():
 		return a.goOn(ctx)
 	}
+	if a.why.has(drifted) && a.stages.Watcher.Foreign(a.delivery.owner) {
+		a.deployed = ""
+	}
 	if a.warm() {
 		a.noteTarget(a.target)
 		return a.observe(ctx)

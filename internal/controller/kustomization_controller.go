@@ -164,6 +164,9 @@ func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconc
 	if err := k.unlock(ctx, k.delivery); err != nil {
 		return k.fail(ctx, meta.BuildFailedReason, err)
 	}
+	if k.why.has(drifted) && k.stages.Watcher.Foreign(k.delivery.owner) {
+		k.deployed = ""
+	}
 	if k.target != nil && k.target.params == k.delivery.work() && k.why&^(drifted|timerFired) == 0 {
 		switch {
 		case k.wait != nil:

@@ -138,6 +138,9 @@ func (c *Cluster) Expect(owner core.Owner, objects []core.ObjectRef) {
 	list := make([]core.ObjectRef, len(objects))
 	for i, ref := range objects {
 		list[i] = ref
+		if p := c.find(ref); p != nil {
+			p.foreign = false // it was looked at
+		}
 		key := ref.Key()
 		c.watchers[key] = append(c.watchers[key], owner)
 		k := c.kindOf(ref)

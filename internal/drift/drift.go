@@ -43,6 +43,10 @@ type Watcher interface {
 	// State is what is known now of the owner's objects, in the order of
 	// Expect. An object that no watch has shown yet is not in it.
 	State(owner core.Owner) []ObjectState
+	// Foreign says that an object of the owner's was written with the evidence
+	// of an apply, and nobody here is known to have applied it: whether it is
+	// what is wanted has to be looked at. Expect says that it was.
+	Foreign(owner core.Owner) bool
 	// Known returns a function for deploy.Plan.Known: what is known to be in
 	// the cluster just as owner applied it.
 	Known(owner core.Owner) func(core.ObjectRef) (mark.Seen, bool)

@@ -100,6 +100,7 @@ func (k *kind) Project(obj *unstructured.Unstructured) *projection { return k.cl
 func (k *kind) Set(key kube.Key, p *projection) {
 	k.cluster.mu.Lock()
 	defer k.cluster.mu.Unlock()
+	k.noteForeign(key, k.objects[key], p)
 	k.set(key, p)
 }
 
@@ -121,6 +122,7 @@ func (k *kind) Replace(all map[kube.Key]*projection) {
 	defer k.cluster.mu.Unlock()
 	k.synced = true
 	for key, p := range all {
+		k.noteForeign(key, k.objects[key], p)
 		k.set(key, p)
 	}
 	for key := range k.objects {
@@ -147,8 +149,11 @@ func (k *kind) Replace(all map[kube.Key]*projection) {
 func (k *kind) answered(key kube.Key, p *projection) {
 	k.cluster.mu.Lock()
 	defer k.cluster.mu.Unlock()
-	if old := k.objects[key]; old == nil || p.version > old.version {
+	switch old := k.objects[key]; {
+	case old == nil || p.version > old.version:
 		k.set(key, p)
+	case p.digest == old.digest:
+		old.foreign = false
 	}
 }
 

@@ -19,6 +19,9 @@ type projection struct {
 	by      string
 	health  core.Health
 	message string
+	// foreign says that the watch has shown another manifest than the one before,
+	// which nobody here is known to have applied.
+	foreign bool
 	// owners are those who track it; nearly always one. Their names are kept
 	// once for all objects of theirs, and no longer than these.
 	owners []unique.Handle[core.Owner]

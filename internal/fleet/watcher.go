@@ -84,6 +84,12 @@ func (f *Fleet) State(owner core.Owner) []drift.ObjectState {
 	return nil
 }
 
+// Foreign implements drift.Watcher.
+func (f *Fleet) Foreign(owner core.Owner) bool {
+	w := f.watcher(owner)
+	return w != nil && w.Foreign(owner)
+}
+
 // Known implements drift.Watcher.
 func (f *Fleet) Known(owner core.Owner) func(core.ObjectRef) (mark.Seen, bool) {
 	if w := f.watcher(owner); w != nil {
