@@ -39,7 +39,8 @@ type Watcher struct {
 	changed  func(core.Owner)
 
 	mu     sync.Mutex
-	ctx    context.Context
+	ctx    context.Context // of Run; nil before and after
+	loops  sync.WaitGroup  // begin while ctx is there, or within another one
 	places map[place]*namespace
 	wants  map[core.Owner]place
 }
@@ -57,6 +58,7 @@ func New(tracking mark.Tracking, changed func(core.Owner)) *Watcher {
 }
 
 // Run watches until ctx ends. What was wanted before is watched from then on.
+// When it returns nothing of it goes on, and nobody is told any more.
 func (w *Watcher) Run(ctx context.Context) error {
 	w.mu.Lock()
 	w.ctx = ctx
@@ -65,6 +67,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 	w.mu.Unlock()
 	<-ctx.Done()
+	w.mu.Lock()
+	w.ctx = nil
+	w.mu.Unlock()
+	w.loops.Wait()
 	return nil
 }
 
@@ -148,7 +154,8 @@ type namespace struct {
 	asked   time.Time
 	ctx     context.Context // ends with end
 	end     context.CancelFunc
-	timer   *time.Timer
+	// gathering says that the owners will be told.
+	gathering bool
 }
 
 // start watches the kinds that there are and that are not watched yet.
@@ -160,15 +167,13 @@ func (n *namespace) start(ctx context.Context) {
 	if n.end == nil {
 		n.ctx, n.end = context.WithCancel(ctx)
 	}
-	go n.watch(n.ctx)
+	within := n.ctx
+	n.watcher.loops.Go(func() { n.watch(within) })
 }
 
 func (n *namespace) stop() {
 	if n.end != nil {
 		n.end()
-	}
-	if n.timer != nil {
-		n.timer.Stop()
 	}
 }
 
@@ -184,7 +189,9 @@ func (n *namespace) watch(ctx context.Context) {
 			continue
 		}
 		if k := n.add(core.ObjectRef{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind}); k != nil {
-			go kube.Follow(ctx, n.place.client, kube.Scope{Mapping: m, Namespace: n.place.name}, k)
+			n.watcher.loops.Go(func() {
+				kube.Follow(ctx, n.place.client, kube.Scope{Mapping: m, Namespace: n.place.name}, k)
+			})
 		}
 	}
 }
@@ -202,12 +209,19 @@ func (n *namespace) add(ref core.ObjectRef) *kind {
 
 // tell tells the owners, when changes have gathered.
 func (n *namespace) tell() {
-	if n.timer != nil {
+	if n.gathering {
 		return
 	}
-	n.timer = time.AfterFunc(gather, func() {
+	n.gathering = true
+	ctx := n.ctx
+	n.watcher.loops.Go(func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(gather):
+		}
 		n.watcher.mu.Lock()
-		n.timer = nil
+		n.gathering = false
 		var owners []core.Owner
 		for o := range n.owners {
 			owners = append(owners, o)
