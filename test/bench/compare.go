@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http/cgi"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,11 +12,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/clientcmd"
-
-	"github.com/fairway-cd/fairway/api"
 )
 
 // rival is another project's controllers, measured with the same apps, on the
@@ -33,38 +31,47 @@ type rival struct {
 	args    func(r *contest, program string) []string
 	prepare func(ctx context.Context, r *contest) error
 	tell    func(ctx context.Context, f *fleet) error
+	// definitions are the kinds that it needs beside ours, or in place of ours.
+	definitions []definition
+	// heals says that it looks at drift before the interval has passed.
+	heals bool
 }
 
-// contest is where a rival runs.
-type contest struct {
-	*fleet
-	kubeconfig string
-	ports      map[string]string
-	dir        string
-}
+// fluxNamespace is where its installation puts its controllers.
+const fluxNamespace = "flux-system"
 
 func rivals() []rival {
 	flux, argo := fluxWorkload(), argoWorkload()
 	argo.name, flux.name = "argocd", "flux"
+	argo.noun, flux.noun = "apps with Argo CD", "apps with Flux"
 	// The same apps as Flux's: what an app is, is not what is compared.
-	argo.manifests, argo.live, argo.kinds, argo.noun = flux.manifests, flux.live, flux.kinds, "apps"
+	argo.manifests, argo.live = flux.manifests, flux.live
 	return []rival{
 		{
 			name: "Flux", workload: flux, programs: []string{"source-controller", "kustomize-controller"},
-			args: fluxArgs, prepare: func(context.Context, *contest) error { return nil }, tell: askFlux,
+			args: fluxArgs, prepare: func(context.Context, *contest) error { return nil }, tell: askFlux, definitions: fluxDefinitions(),
 		},
 		{
 			name: "Argo CD", workload: argo, programs: []string{"redis-server", "argocd-repo-server", "argocd-application-controller"},
-			args: argoArgs, prepare: prepareArgo, tell: askArgo,
+			args: argoArgs, prepare: prepareArgo, tell: askArgo, definitions: argoDefinitions(), heals: true,
 		},
 	}
 }
 
-// compare measures the rivals whose programs are in PATH, and names what is
-// missing of the others.
+// compare measures us and the rivals whose programs are in PATH, and names what
+// is missing of the others.
 func (b *bench) compare(sizes []int) func(context.Context) ([]row, error) {
 	return func(ctx context.Context) ([]row, error) {
 		var rows []row
+		for _, n := range sizes {
+			more, err := b.fleet(ctx, fluxWorkload(), n, func(f *fleet) []step {
+				return []step{f.prepare, f.install, f.one, f.none, f.heal, f.all}
+			})
+			rows = append(rows, more...)
+			if err != nil {
+				return rows, fmt.Errorf("%d apps: %w", n, err)
+			}
+		}
 		for _, r := range rivals() {
 			if missing := missingPrograms(r.programs); len(missing) > 0 {
 				fmt.Fprintf(os.Stderr, "  %s is not measured: %s not in PATH\n", r.name, strings.Join(missing, ", "))
@@ -92,14 +99,23 @@ func missingPrograms(names []string) []string {
 	return missing
 }
 
-// against runs a rival on a cluster of its own, without Fairway.
-func (b *bench) against(ctx context.Context, r rival, n int) ([]row, error) {
+// against runs a rival on a cluster of its own, without Fairway. A program of
+// it that ends is the end of the run.
+func (b *bench) against(ctx context.Context, r rival, n int) (rows []row, err error) {
+	ctx, end := context.WithCancelCause(ctx)
+	defer func() {
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = cause
+		}
+		end(nil)
+	}()
 	own := *b
 	dir := filepath.Join(b.dir, fmt.Sprintf("%s-%d", r.workload.name, n))
 	own.data, own.work = filepath.Join(dir, "cluster"), filepath.Join(dir, "work", "app")
-	run := &contest{fleet: &fleet{bench: &own, workload: r.workload, n: n}, dir: dir, ports: map[string]string{}}
+	f := &fleet{bench: &own, workload: r.workload, n: n}
+	run := &contest{fleet: f, dir: dir, ports: map[string]string{}, end: end}
 	defer os.RemoveAll(dir)
-	stop, err := run.startCluster(ctx)
+	stop, err := run.startCluster(ctx, r.definitions)
 	if err != nil {
 		return nil, err
 	}
@@ -114,15 +130,13 @@ func (b *bench) against(ctx context.Context, r rival, n int) ([]row, error) {
 	}
 	var pids []int
 	for _, program := range r.programs {
-		pid, end, err := run.start(ctx, program, r.args(run, program))
+		pid, stop, err := run.start(ctx, program, r.args(run, program))
 		if err != nil {
 			return nil, err
 		}
-		defer end()
+		defer stop()
 		pids = append(pids, pid)
 	}
-	f := run.fleet
-	f.kubeconfig = run.kubeconfig
 	f.usage = func() usage {
 		var total usage
 		for _, pid := range pids {
@@ -132,120 +146,15 @@ func (b *bench) against(ctx context.Context, r rival, n int) ([]row, error) {
 		return total
 	}
 	f.pushed = func(ctx context.Context) error { return r.tell(ctx, f) }
-	for _, step := range []func(context.Context) error{f.prepare, f.install, f.one, f.none, f.all} {
-		if err := step(ctx); err != nil {
-			return f.rows, err
-		}
+	steps := []step{f.prepare, f.install, f.one, f.none}
+	if r.heals {
+		steps = append(steps, f.heal)
 	}
-	return f.rows, nil
-}
-
-// startCluster starts the embedded Kubernetes alone, with our definitions of
-// the rivals' kinds, which have all of their fields.
-func (r *contest) startCluster(ctx context.Context) (stop func(), err error) {
-	program := os.Getenv("FAIRWAY_CLUSTER")
-	if program == "" {
-		program = filepath.Join(filepath.Dir(r.bin), "fairway-cluster")
-	}
-	ready := filepath.Join(r.dir, "ready")
-	if err := os.MkdirAll(r.dir, 0o755); err != nil {
-		return nil, err
-	}
-	pid, stop, err := r.start(ctx, program, []string{"control-plane", "--data", r.data, "--address", "127.0.0.1", "--port", r.freePort(), "--ready-file", ready})
-	if err != nil {
-		return nil, err
-	}
-	r.cluster = pid
-	err = r.eventually(ctx, "the cluster is ready", func() (bool, error) {
-		_, err := os.Stat(ready)
-		return err == nil, nil
-	})
-	if err == nil {
-		r.kubeconfig = filepath.Join(r.data, "admin.kubeconfig")
-		err = r.install(ctx)
-	}
-	if err != nil {
-		stop()
-	}
-	return stop, err
-}
-
-func (r *contest) install(ctx context.Context) error {
-	cfg, err := clientcmd.BuildConfigFromFlags("", r.kubeconfig)
-	if err != nil {
-		return err
-	}
-	cfg.QPS = -1
-	if r.client, err = kubernetes.NewForConfig(cfg); err != nil {
-		return err
-	}
-	_, err = api.Install(ctx, cfg)
-	return err
-}
-
-// start starts a program, with its output in a file.
-func (r *contest) start(ctx context.Context, program string, args []string) (pid int, stop func(), err error) {
-	log, err := os.Create(filepath.Join(r.dir, filepath.Base(program)+".log"))
-	if err != nil {
-		return 0, nil, err
-	}
-	defer log.Close()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(r.env, "RUNTIME_NAMESPACE=flux-system", "ARGOCD_CONTROLLER_REPLICAS=1")
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return 0, nil, err
-	}
-	return cmd.Process.Pid, func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		done := make(chan struct{})
-		go func() {
-			_ = cmd.Wait()
-			close(done)
-		}()
-		select {
-		case <-done:
-		case <-time.After(20 * time.Second):
-			_ = cmd.Process.Kill()
-			<-done
-		}
-	}, nil
-}
-
-// serveGit serves an empty repository over HTTP, to which one may push.
-func (r *contest) serveGit(ctx context.Context) (stop func(), err error) {
-	root := filepath.Join(r.dir, "git")
-	repo := filepath.Join(root, "fleet.git")
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return nil, err
-	}
-	for _, args := range [][]string{{"init", "-q", "--bare", "-b", "main", repo}, {"-C", repo, "config", "http.receivepack", "true"}} {
-		if _, err := r.exec(ctx, "", "git", args...); err != nil {
-			return nil, err
-		}
-	}
-	path, err := r.exec(ctx, "", "git", "--exec-path")
-	if err != nil {
-		return nil, err
-	}
-	server := httptest.NewServer(&cgi.Handler{
-		Path: filepath.Join(path, "git-http-backend"), Root: "/git",
-		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1"},
-	})
-	r.base, r.gitURL = server.URL, server.URL+"/git"
-	return server.Close, nil
-}
-
-// port is one of the run, the same each time it is asked for by that name.
-func (r *contest) port(name string) string {
-	if r.ports[name] == "" {
-		r.ports[name] = r.freePort()
-	}
-	return r.ports[name]
+	return f.run(ctx, append(steps, f.all))
 }
 
 func fluxArgs(r *contest, program string) []string {
-	args := []string{"--kubeconfig", r.kubeconfig, "--enable-leader-election=false", "--events-addr=", "--log-level=error",
+	args := []string{"--enable-leader-election=false", "--events-addr=", "--log-level=error",
 		"--metrics-addr=127.0.0.1:" + r.port(program+" metrics"), "--health-addr=127.0.0.1:" + r.port(program+" health")}
 	if program == "source-controller" {
 		address := "127.0.0.1:" + r.port("storage")
@@ -275,7 +184,8 @@ func argoArgs(r *contest, program string) []string {
 	case "redis-server":
 		return []string{"--port", redis, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir}
 	case "argocd-repo-server":
-		return []string{"--port", repo, "--metrics-port", r.port("repo metrics"), "--redis", "127.0.0.1:" + redis, "--disable-tls", "--loglevel", "error"}
+		return []string{"--address", "127.0.0.1", "--port", repo, "--metrics-address", "127.0.0.1", "--metrics-port", r.port("repo metrics"),
+			"--redis", "127.0.0.1:" + redis, "--disable-tls", "--loglevel", "error"}
 	default:
 		return []string{"--kubeconfig", r.kubeconfig, "--namespace", r.namespace, "--redis", "127.0.0.1:" + redis, "--repo-server", "127.0.0.1:" + repo,
 			"--repo-server-plaintext", "--metrics-port", r.port("controller metrics"), "--loglevel", "error"}
@@ -291,6 +201,9 @@ func prepareArgo(ctx context.Context, r *contest) error {
 	labels := map[string]string{"app.kubernetes.io/part-of": "argocd"}
 	for _, name := range []string{"argocd-cm", "argocd-rbac-cm", "argocd-cmd-params-cm", "argocd-gpg-keys-cm", "argocd-tls-certs-cm", "argocd-ssh-known-hosts-cm"} {
 		c := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+		if name == "argocd-cm" {
+			c.Data = map[string]string{"resource.customizations.health.networking.k8s.io_Ingress": ingressHealth}
+		}
 		if _, err := r.client.CoreV1().ConfigMaps(r.namespace).Create(ctx, c, metav1.CreateOptions{}); err != nil {
 			return err
 		}
@@ -301,8 +214,35 @@ func prepareArgo(ctx context.Context, r *contest) error {
 			return err
 		}
 	}
-	return nil
+	return r.createDefaultProject(ctx)
 }
+
+// ingressHealth is what Argo CD's FAQ advises where Ingresses get no load
+// balancer, as here: to the others these are ready.
+const ingressHealth = "return {status = 'Healthy'}"
+
+// createDefaultProject makes the project that allows everything.
+func (r *contest) createDefaultProject(ctx context.Context) error {
+	cfg, err := clientcmd.BuildConfigFromFlags("", r.kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	project := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "argoproj.io/v1alpha1", "kind": "AppProject", "metadata": map[string]any{"name": "default"},
+		"spec": map[string]any{
+			"sourceRepos": []any{"*"}, "clusterResourceWhitelist": []any{map[string]any{"group": "*", "kind": "*"}},
+			"destinations": []any{map[string]any{"server": "*", "namespace": "*"}},
+		},
+	}}
+	_, err = client.Resource(projects).Namespace(r.namespace).Create(ctx, project, metav1.CreateOptions{})
+	return err
+}
+
+var projects = schema.GroupVersionResource{Group: "argoproj.io", Version: "v1alpha1", Resource: "appprojects"}
 
 // askArgo does what its server does for a webhook: it asks for each
 // Application of the repository.

@@ -43,7 +43,9 @@ func (b *bench) fleets(w workload, sizes []int) func(context.Context) ([]row, er
 	return func(ctx context.Context) ([]row, error) {
 		var rows []row
 		for _, n := range sizes {
-			more, err := b.fleet(ctx, w, n)
+			more, err := b.fleet(ctx, w, n, func(f *fleet) []step {
+				return []step{f.prepare, f.install, f.one, f.none, f.heal, f.storm, f.all, f.restart}
+			})
 			rows = append(rows, more...)
 			if err != nil {
 				return rows, fmt.Errorf("%d apps: %w", n, err)
@@ -53,7 +55,10 @@ func (b *bench) fleets(w workload, sizes []int) func(context.Context) ([]row, er
 	}
 }
 
-func (b *bench) fleet(ctx context.Context, w workload, n int) ([]row, error) {
+// step is one thing that is measured of a fleet, in the order of the list.
+type step func(context.Context) error
+
+func (b *bench) fleet(ctx context.Context, w workload, n int, steps func(*fleet) []step) ([]row, error) {
 	own := *b
 	own.data = filepath.Join(b.dir, fmt.Sprintf("%s-%d", w.name, n))
 	own.work = filepath.Join(b.dir, fmt.Sprintf("%s-%d-work", w.name, n), "app")
@@ -71,8 +76,13 @@ func (b *bench) fleet(ctx context.Context, w workload, n int) ([]row, error) {
 	f := &fleet{bench: &own, workload: w, n: n, kubeconfig: filepath.Join(own.data, "kubeconfig")}
 	f.usage = func() usage { return treeUsage(f.pid, f.cluster) }
 	f.pushed = func(context.Context) error { return nil }
-	for _, step := range []func(context.Context) error{f.prepare, f.install, f.one, f.none, f.heal, f.storm, f.all, f.restart} {
-		if err := step(ctx); err != nil {
+	return f.run(ctx, steps(f))
+}
+
+// run does the steps until one fails.
+func (f *fleet) run(ctx context.Context, steps []step) ([]row, error) {
+	for _, do := range steps {
+		if err := do(ctx); err != nil {
 			return f.rows, err
 		}
 	}
