@@ -1,8 +1,10 @@
 package deploy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -107,8 +109,12 @@ func describe(s metav1.Status, secret bool) string {
 	switch {
 	case s.Reason == metav1.StatusReasonInvalid && len(fields) > 0:
 		return strings.Join(fields, "; ")
+	case secret && s.Reason == metav1.StatusReasonForbidden && strings.HasPrefix(s.Message, "secrets ") && strings.Contains(s.Message, " is forbidden: User "):
+		return s.Message // of the authorizer, which has not seen the object
+	case secret && len(fields) > 0:
+		return fmt.Sprintf("refused (%s): %s", s.Reason, strings.Join(fields, "; "))
 	case secret:
-		return strings.TrimSuffix(fmt.Sprintf("refused (%s): %s", s.Reason, strings.Join(fields, "; ")), ": ")
+		return fmt.Sprintf("refused (%s; what the API server says may hold secret data and is not shown)", cmp.Or(string(s.Reason), http.StatusText(int(s.Code)), "for no given reason"))
 	case s.Message != "":
 		return s.Message
 	}

@@ -172,6 +172,11 @@ func (c *Cluster) prepareObject(pre *prepared, source *unstructured.Unstructured
 	if obj.GetName() == "" && (h == nil || obj.GetGenerateName() == "") {
 		return nil, &ObjectError{Ref: it.ref, Op: "apply", Reason: Invalid, Err: fmt.Errorf("metadata.name is missing (generateName is for hooks)")}
 	}
+	if isSecret(it.ref) {
+		if err := checkSecret(obj); err != nil {
+			return nil, &ObjectError{Ref: it.ref, Op: "apply", Reason: Invalid, Err: err}
+		}
+	}
 	if h != nil {
 		return c.hookItems(p, it), nil
 	}

@@ -203,15 +203,18 @@ func TestSecretsAreNeverShown(t *testing.T) {
 		field(d.Wanted, "data", "same") != field(d.Live, "data", "same") {
 		t.Errorf("the difference does not say what changes:\n%s", text)
 	}
-	for _, bad := range []string{
-		"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {password: " + secret + "!}",
-		"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/tls\ndata: {password: " + base64.StdEncoding.EncodeToString([]byte(secret)) + "}",
-		"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n" + secret + ": x",
+	for bad, says := range map[string]string{
+		"data: {password: " + secret + "!}":                  "data.password is not base64",
+		"stringData: {password: [" + secret + "], other: 1}": "stringData.other is not a string; stringData.password is not a string",
+		"data: " + secret:        "data is not a map",
+		"type: [" + secret + "]": "type has the wrong type",
+		"type: kubernetes.io/tls\ndata: {password: " + base64.StdEncoding.EncodeToString([]byte(secret)) + "}": "data[tls.crt]",
+		secret + ": x": "refused (",
 	} {
-		p.Objects = objects(t, bad)
+		p.Objects = objects(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"+bad)
 		_, err := b.deployer.Apply(t.Context(), p)
-		if err == nil || strings.Contains(err.Error(), secret) {
-			t.Errorf("error is %v", err)
+		if err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "()") {
+			t.Errorf("error is %v, want %s", err, says)
 		}
 	}
 }
