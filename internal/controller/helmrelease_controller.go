@@ -268,7 +268,7 @@ func (h *helmReleaseRun) reconcile(ctx context.Context, specErr error) (reconcil
 	if h.settled() {
 		return reconcile.Result{RequeueAfter: h.interval()}, nil
 	}
-	if err := h.open(); err != nil {
+	if err := h.open(ctx); err != nil {
 		return h.hold(ctx, "ClientError", err)
 	}
 	if err := h.moved(ctx); err != nil {

@@ -11,9 +11,9 @@ import (
 )
 
 // open reaches the release as who is to act on it.
-func (h *helmReleaseRun) open() error {
+func (h *helmReleaseRun) open(ctx context.Context) error {
 	var err error
-	h.release, err = h.cluster.Release(h.target())
+	h.release, err = h.cluster.Release(ctx, h.target())
 	return err
 }
 
@@ -44,7 +44,7 @@ func (h *helmReleaseRun) moved(ctx context.Context) error {
 	latest := st.History.Latest()
 	t := h.target()
 	t.Name, t.Namespace, t.Storage = latest.Name, latest.Namespace, st.StorageNamespace
-	old, err := h.cluster.Release(t)
+	old, err := h.cluster.Release(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (h *helmReleaseRun) finalize(ctx context.Context) (reconcile.Result, error)
 		if st.StorageNamespace != "" {
 			t.Storage = st.StorageNamespace
 		}
-		old, err := h.cluster.Release(t)
+		old, err := h.cluster.Release(ctx, t)
 		if err == nil {
 			err = old.Uninstall(ctx, h.uninstallOptions())
 		}

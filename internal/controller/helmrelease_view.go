@@ -49,7 +49,7 @@ func (e *Engine) lookAtRelease(ctx context.Context, owner core.Owner, look func(
 	}
 	defer end()
 	h.cluster = parts.Releases
-	if err := h.open(); err != nil {
+	if err := h.open(inside); err != nil {
 		return err
 	}
 	p := &plannedRelease{helmReleaseRun: h}

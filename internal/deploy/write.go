@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -108,19 +110,52 @@ func (c *Cluster) replaceable(ctx context.Context, it *item) error {
 	return err
 }
 
-// remove deletes just this object: one of the same name that came in its
-// place meanwhile is left alone. That it is gone already is no error.
+// remove deletes just this object, as the decision was made on it: one of the
+// same name that came in its place meanwhile is left alone, and one that was
+// changed meanwhile is deleted only where that has changed nothing of whose it
+// is and of what it asks for. That it is gone already is no error. The error of a change is a Conflict: it is to be decided anew.
 func (c *Cluster) remove(ctx context.Context, live *unstructured.Unstructured, how metav1.DeletionPropagation) error {
 	res, err := c.client.For(refOf(live))
 	if err != nil {
 		return err
 	}
 	uid := live.GetUID()
-	err = res.Delete(ctx, live.GetName(), metav1.DeleteOptions{
-		PropagationPolicy: &how, Preconditions: &metav1.Preconditions{UID: &uid},
-	})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
+	for try := 0; ; try++ {
+		version := live.GetResourceVersion()
+		err := res.Delete(ctx, live.GetName(), metav1.DeleteOptions{
+			PropagationPolicy: &how, Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version},
+		})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if !apierrors.IsConflict(err) || try == mostConflicts {
+			return err
+		}
+		now, readErr := c.ourselves().get(ctx, refOf(live))
+		switch {
+		case readErr != nil:
+			return readErr
+		case now == nil || now.GetUID() != uid:
+			return nil
+		case !maps.Equal(asked(now), asked(live)):
+			return err
+		}
+		live = now
 	}
-	return err
+}
+
+// asked are the labels and annotations of an object that say whose it is, what
+// was applied of it and how it is to be treated. Others are of controllers that
+// write as they go.
+func asked(obj *unstructured.Unstructured) map[string]string {
+	out := map[string]string{}
+	for _, set := range []map[string]string{obj.GetLabels(), obj.GetAnnotations()} {
+		for key, value := range set {
+			group, _, _ := strings.Cut(key, "/")
+			if group == "argocd.argoproj.io" || group == core.Group || group == "helm.sh" || strings.HasSuffix(group, ".toolkit.fluxcd.io") {
+				out[key] = value
+			}
+		}
+	}
+	return out
 }

@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/fairway-cd/fairway/internal/core/fence"
 )
 
 // getter is how Helm asks for its clients (genericclioptions.RESTClientGetter):
@@ -24,28 +26,53 @@ type getter struct {
 }
 
 func newIdentity(cfg *rest.Config) (*identity, error) {
-	fail := func(err error) (*identity, error) {
-		return nil, fmt.Errorf("prepare Helm's connection to the API server: %w", err)
-	}
 	http, err := rest.HTTPClientFor(cfg)
 	if err != nil {
-		return fail(err)
+		return nil, unprepared(err)
 	}
-	clientset, err := kubernetes.NewForConfigAndClient(cfg, http)
+	found, err := discovery.NewDiscoveryClientForConfigAndClient(cfg, http)
 	if err != nil {
-		return fail(err)
-	}
-	dyn, err := dynamic.NewForConfigAndClient(cfg, http)
-	if err != nil {
-		return fail(err)
+		return nil, unprepared(err)
 	}
 	// Asks again where there was no match, so that new kinds are known.
 	mapper, err := apiutil.NewDynamicRESTMapper(cfg, http)
 	if err != nil {
-		return fail(err)
+		return nil, unprepared(err)
 	}
-	g := &getter{config: cfg, discovery: memory.NewMemCacheClient(clientset.Discovery()), mapper: mapper}
+	return identityOf(&getter{config: cfg, discovery: memory.NewMemCacheClient(found), mapper: mapper})
+}
+
+func unprepared(err error) error {
+	return fmt.Errorf("prepare Helm's connection to the API server: %w", err)
+}
+
+// identityOf has the connections of a getter. The transport below them is
+// shared by all that go to one cluster.
+func identityOf(g *getter) (*identity, error) {
+	http, err := rest.HTTPClientFor(g.config)
+	if err != nil {
+		return nil, unprepared(err)
+	}
+	clientset, err := kubernetes.NewForConfigAndClient(g.config, http)
+	if err != nil {
+		return nil, unprepared(err)
+	}
+	dyn, err := dynamic.NewForConfigAndClient(g.config, http)
+	if err != nil {
+		return nil, unprepared(err)
+	}
 	return &identity{getter: g, factory: cmdutil.NewFactory(g), clientset: clientset, dynamic: dyn}, nil
+}
+
+// fenced is the configuration with a fence around each request, where there is
+// one.
+func fenced(cfg *rest.Config, f fence.Fence) *rest.Config {
+	if f == nil {
+		return cfg
+	}
+	cfg = rest.CopyConfig(cfg)
+	cfg.Wrap(fence.Bound(f))
+	return cfg
 }
 
 // ToRESTConfig implements genericclioptions.RESTClientGetter.

@@ -14,7 +14,12 @@ import (
 // be rolled back to. One that cannot be read could not be rolled back to
 // either, and is left out.
 func (c *Cluster) Manifests(ctx context.Context, each func(manifest string)) error {
-	secrets := driver.NewSecrets(c.own.clientset.CoreV1().Secrets("")) // of all namespaces
+	return c.ManifestsIn(ctx, "", each)
+}
+
+// ManifestsIn is Manifests of what is kept in one namespace.
+func (c *Cluster) ManifestsIn(ctx context.Context, namespace string, each func(manifest string)) error {
+	secrets := driver.NewSecrets(c.own.clientset.CoreV1().Secrets(namespace)) // "" is all
 	secrets.SetLogger(slog.DiscardHandler)
 	_, err := secrets.List(func(r ri.Releaser) bool {
 		if rec, err := record(r); err == nil && ctx.Err() == nil {

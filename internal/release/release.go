@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/fairway-cd/fairway/internal/core/fence"
 	watcher "github.com/fairway-cd/fairway/internal/kube"
 )
 
@@ -48,6 +49,9 @@ type Cluster struct {
 	config *rest.Config
 	own    *identity
 	watch  *watch
+
+	mu     sync.Mutex
+	fenced map[fence.Fence]*identity
 }
 
 // New reaches the cluster of cfg, which is not changed.
@@ -56,6 +60,7 @@ func New(cfg *rest.Config) (*Cluster, error) {
 	setManager.Do(func() { kube.ManagedFieldsManager = fieldManager })
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS = -1
+	cfg.Wrap(fence.Guard)
 	own, err := newIdentity(cfg)
 	if err != nil {
 		return nil, err
@@ -64,7 +69,7 @@ func New(cfg *rest.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{config: cfg, own: own, watch: newWatch(client)}, nil
+	return &Cluster{config: cfg, own: own, watch: newWatch(client), fenced: map[fence.Fence]*identity{}}, nil
 }
 
 var setManager sync.Once
@@ -84,18 +89,44 @@ type Release struct {
 	id *identity
 }
 
-// Release returns a release, which need not be there.
-func (c *Cluster) Release(t Target) (*Release, error) {
-	id := c.own
-	if t.User != "" {
-		cfg := rest.CopyConfig(c.config)
-		cfg.Impersonate = rest.ImpersonationConfig{UserName: t.User}
-		var err error
-		if id, err = newIdentity(cfg); err != nil {
-			return nil, err
-		}
+// Release returns a release, which need not be there. Where ctx has a fence it
+// is that of all that the release writes: Helm's own client has no context of
+// ours to find one in.
+func (c *Cluster) Release(ctx context.Context, t Target) (*Release, error) {
+	id, err := c.identity(fence.From(ctx), t.User)
+	if err != nil {
+		return nil, err
 	}
 	return &Release{Target: t, id: id}, nil
+}
+
+// identity is who acts as the user, or as ourselves, within the fence, or
+// without. What is known of kinds, and has been asked of the API server for
+// validation, is kept for as long as a fence holds.
+func (c *Cluster) identity(f fence.Fence, user string) (*identity, error) {
+	if user != "" {
+		cfg := rest.CopyConfig(c.config)
+		cfg.Impersonate = rest.ImpersonationConfig{UserName: user}
+		return newIdentity(fenced(cfg, f))
+	}
+	if f == nil {
+		return c.own, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id := c.fenced[f]; id != nil {
+		return id, nil
+	}
+	for old := range c.fenced {
+		if !old.Holds() {
+			delete(c.fenced, old)
+		}
+	}
+	id, err := identityOf(&getter{config: fenced(c.config, f), discovery: c.own.discovery, mapper: c.own.mapper})
+	if err == nil {
+		c.fenced[f] = id
+	}
+	return id, err
 }
 
 // configuration is what an action needs. swap puts the real chart into the

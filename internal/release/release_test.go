@@ -99,7 +99,7 @@ func open(t *testing.T, name, ns string) *release.Release {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Release(release.Target{Name: name, Namespace: ns, Storage: ns})
+	r, err := c.Release(t.Context(), release.Target{Name: name, Namespace: ns, Storage: ns})
 	if err != nil {
 		t.Fatal(err)
 	}

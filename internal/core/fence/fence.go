@@ -14,7 +14,7 @@ import (
 )
 
 // Fence says whether its holder may still write. It is safe for concurrent
-// use, and once it does not hold it never holds again.
+// use and comparable, and once it does not hold it never holds again.
 type Fence interface{ Holds() bool }
 
 type key struct{}
@@ -54,3 +54,25 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // WrappedRoundTripper is for client-go, which looks for the transport below.
 func (g *guard) WrappedRoundTripper() http.RoundTripper { return g.next }
+
+// Bound gives every request a fence that has none, for clients that send
+// requests without a context of ours. It goes around Guard.
+func Bound(f Fence) func(http.RoundTripper) http.RoundTripper {
+	return func(next http.RoundTripper) http.RoundTripper { return &bound{next, f} }
+}
+
+type bound struct {
+	next http.RoundTripper
+	f    Fence
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b *bound) RoundTrip(req *http.Request) (*http.Response, error) {
+	if From(req.Context()) == nil {
+		req = req.WithContext(With(req.Context(), b.f))
+	}
+	return b.next.RoundTrip(req)
+}
+
+// WrappedRoundTripper is for client-go, which looks for the transport below.
+func (b *bound) WrappedRoundTripper() http.RoundTripper { return b.next }

@@ -57,3 +57,36 @@ func TestGuard(t *testing.T) {
 		}
 	}
 }
+
+// A client without contexts is bound to those of who uses it.
+func TestBound(t *testing.T) {
+	var got atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got.Add(1) }))
+	defer server.Close()
+	lost, held := &switchable{}, &switchable{}
+	held.on.Store(true)
+	guarded := fence.Guard(http.DefaultTransport)
+	for name, c := range map[string]struct {
+		client  fence.Fence
+		request context.Context
+		sent    bool
+	}{
+		"held":           {held, t.Context(), true},
+		"lost":           {lost, t.Context(), false},
+		"request's, too": {lost, fence.With(t.Context(), held), true},
+	} {
+		before := got.Load()
+		client := &http.Client{Transport: fence.Bound(c.client)(guarded)}
+		req, err := http.NewRequestWithContext(c.request, http.MethodPost, server.URL, strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		if sent := got.Load() > before; sent != c.sent || errors.As(err, new(*fence.LostError)) == c.sent {
+			t.Errorf("%s: sent %v, %v", name, sent, err)
+		}
+	}
+}
