@@ -110,6 +110,9 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 		if err := a.permitsObject(p, o, scope.of(o.GroupVersionKind())); err != nil {
 			return err
 		}
+		if err := a.permitsNested(p, o); err != nil {
+			return err
+		}
 	}
 	return permitsClearIn(p, t)
 }

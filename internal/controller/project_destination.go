@@ -14,11 +14,11 @@ import (
 func permitsDestination(p *argo.AppProject, at argo.ApplicationDestination) bool {
 	permitted := false
 	for _, d := range p.Spec.Destinations {
-		namespace, noNamespace := strings.CutPrefix(d.Namespace, "!")
-		server, noServer := strings.CutPrefix(d.Server, "!")
-		name, noName := strings.CutPrefix(d.Name, "!")
-		named := server != "" && matches(fleet.NormalServer(server), at.Server) || name != "" && matches(name, at.Name)
-		if !named || !matches(namespace, at.Namespace) {
+		var noNamespace, noServer, noName bool
+		d.Namespace, noNamespace = strings.CutPrefix(d.Namespace, "!")
+		d.Server, noServer = strings.CutPrefix(d.Server, "!")
+		d.Name, noName = strings.CutPrefix(d.Name, "!")
+		if !namesCluster(d, at) || !matches(d.Namespace, at.Namespace) {
 			continue
 		}
 		if noNamespace || noServer || noName {
@@ -27,4 +27,10 @@ func permitsDestination(p *argo.AppProject, at argo.ApplicationDestination) bool
 		permitted = true
 	}
 	return permitted
+}
+
+// namesCluster says whether a destination's patterns are of the cluster that at
+// has server and name of.
+func namesCluster(d, at argo.ApplicationDestination) bool {
+	return d.Server != "" && matches(fleet.NormalServer(d.Server), at.Server) || d.Name != "" && matches(d.Name, at.Name)
 }
