@@ -68,7 +68,7 @@ func (e *engine) collectNow(ctx context.Context, minAge time.Duration, dryRun bo
 // imagesInUse lists the images that run, that a workload names, and that a
 // delivery could be rolled back to. Where Kubernetes does not answer nothing is
 // known, and so nothing may be collected; where it is not known what a delivery
-// was, the error is registry.ErrKeepManifests.
+// was, or another cluster keeps, the error is registry.ErrKeepManifests.
 func (e *engine) imagesInUse(ctx context.Context) ([]string, error) {
 	all := imageSet{}
 	pods, err := e.st.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
@@ -103,10 +103,11 @@ func (e *engine) imagesInUse(ctx context.Context) ([]string, error) {
 	for _, c := range crons.Items {
 		all.addSpec(c.Spec.JobTemplate.Spec.Template.Spec)
 	}
-	if err := e.addReleases(ctx, all); err != nil {
+	err = e.addReleases(ctx, all)
+	if err != nil && !errors.Is(err, registry.ErrKeepManifests) {
 		return nil, err
 	}
-	err = e.addHistory(ctx, all)
+	err = errors.Join(err, e.addHistory(ctx, all))
 	if errors.Is(err, registry.ErrKeepManifests) {
 		slog.Warn("Collecting no images: one of them may be needed", "error", err)
 	}

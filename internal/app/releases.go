@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
@@ -10,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/fairway-cd/fairway/api/flux"
+	"github.com/fairway-cd/fairway/internal/registry"
 	"github.com/fairway-cd/fairway/internal/web"
 )
 
@@ -77,27 +80,41 @@ func releaseDetail(h *helmv2.HelmRelease) *web.Delivery {
 }
 
 // addReleases adds the images, and the charts, of what Helm's releases have
-// been: 'helm rollback' and a remediation go back to them.
+// been: 'helm rollback' and a remediation go back to them. Where a cluster does
+// not say what it keeps, the error is registry.ErrKeepManifests.
 func (e *engine) addReleases(ctx context.Context, all imageSet) error {
 	releases, err := listAs[helmv2.HelmRelease](ctx, e.mgr.GetCache(), flux.HelmRelease)
 	if err != nil {
 		return err
 	}
+	if err := e.stage.releases.Manifests(ctx, all.addManifest); err != nil {
+		return err
+	}
+	var unknown error
 	for _, h := range releases {
 		for _, s := range h.Status.History {
 			if s.OCIDigest != "" {
 				all[s.OCIDigest] = true
 			}
 		}
-	}
-	return e.stage.releases.Manifests(ctx, func(manifest string) {
-		decoder := yaml.NewYAMLToJSONDecoder(strings.NewReader(manifest))
-		for {
-			var object map[string]any
-			if err := decoder.Decode(&object); err != nil {
-				return // the end, or what no cluster would take either
-			}
-			all.addObject(object)
+		if h.Spec.KubeConfig == nil {
+			continue // with those of the home cluster
 		}
-	})
+		if err := e.core.KeptReleases(ctx, &h, all.addManifest); err != nil {
+			unknown = errors.Join(unknown, fmt.Errorf("%w: reading what HelmRelease %s/%s has been: %w", registry.ErrKeepManifests, h.Namespace, h.Name, err))
+		}
+	}
+	return unknown
+}
+
+// addManifest adds the images of a manifest of Helm.
+func (s imageSet) addManifest(manifest string) {
+	decoder := yaml.NewYAMLToJSONDecoder(strings.NewReader(manifest))
+	for {
+		var object map[string]any
+		if err := decoder.Decode(&object); err != nil {
+			return // the end, or what no cluster would take either
+		}
+		s.addObject(object)
+	}
 }
