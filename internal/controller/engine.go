@@ -82,6 +82,7 @@ type Engine struct {
 	sealed  *sealedSecrets
 	private *discreet
 	sharded []*sharded
+	open    openShards
 	healing healing
 }
 

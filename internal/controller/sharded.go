@@ -41,6 +41,11 @@ type sharded struct {
 	// every replica reads the objects, for their artifacts are kept in memory.
 	forget func(types.NamespacedName)
 	visits bool
+	// follows says that the objects read sources, which are asked before a
+	// shard that was taken is worked on.
+	follows bool
+	// looks are of a kind that every replica reads.
+	looks looks
 }
 
 // shard makes the reconciler of a kind heed the shards.
@@ -55,6 +60,8 @@ func (e *Engine) shard(kind schema.GroupVersionKind, r reconcile.Reconciler, w *
 	switch r.(type) {
 	case *gitRepositories, *helmRepositories, *helmCharts, *ociRepositories:
 		s.visits = true
+	case *kustomizations, *helmReleases:
+		s.follows = true
 	}
 	e.sharded = append(e.sharded, s)
 	return s
@@ -62,16 +69,23 @@ func (e *Engine) shard(kind schema.GroupVersionKind, r reconcile.Reconciler, w *
 
 // Reconcile implements reconcile.Reconciler.
 func (s *sharded) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	if s.visits {
+		defer s.looks.note(req.NamespacedName, time.Now())
+	}
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(s.kind)
 	if err := s.engine.client.Get(ctx, req.NamespacedName, u); err != nil {
 		if apierrors.IsNotFound(err) {
+			defer s.looks.forget(req.NamespacedName)
 			return s.Reconciler.Reconcile(ctx, req) // which forgets it
 		}
 		return reconcile.Result{}, err
 	}
 	working, leave, ours := s.engine.opts.Shards.Enter(ctx, u.GetUID())
 	switch {
+	case ours && s.follows && !s.engine.open.has(s.engine.opts.Shards.Of(u.GetUID())):
+		leave()
+		return reconcile.Result{}, nil // it is woken when the shard is open
 	case ours:
 		defer leave()
 	case s.visits:
@@ -105,14 +119,19 @@ func visits(ctx context.Context) bool { return ctx.Value(visiting{}) != nil }
 // followShards wakes what becomes ours, or another's, until ctx ends.
 func (e *Engine) followShards(ctx context.Context) error {
 	e.opts.Shards.Moved(func(shard int, ours, settle bool) {
-		go e.shardMoved(ctx, shard, ours && settle)
+		move := e.open.moved(shard)
+		go e.shardMoved(ctx, shard, move, ours, settle)
 	})
 	return e.opts.Shards.Run(ctx)
 }
 
-func (e *Engine) shardMoved(ctx context.Context, shard int, settle bool) {
+func (e *Engine) shardMoved(ctx context.Context, shard, move int, ours, settle bool) {
+	if ours {
+		e.askSources(ctx)
+		e.open.asked(shard, move)
+	}
 	e.wakeShard(ctx, shard, false)
-	if !settle {
+	if !ours || !settle {
 		return
 	}
 	select {

@@ -147,14 +147,16 @@ func appName(i int) string { return fmt.Sprintf("app-%02d", i) }
 
 // history is what each ConfigMap has been: each of its writes.
 type history struct {
+	prefix string // of the ConfigMaps' names
+
 	mu     sync.Mutex
 	values map[string][]string
 }
 
-func follow(t *testing.T) *history {
+func follow(t *testing.T, prefix string) *history {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &history{values: map[string][]string{}}
+	h := &history{prefix: prefix, values: map[string][]string{}}
 	list, err := cluster.Client.CoreV1().ConfigMaps(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +187,7 @@ func follow(t *testing.T) *history {
 func (h *history) add(c *corev1.ConfigMap) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if strings.HasPrefix(c.Name, "app-") {
+	if strings.HasPrefix(c.Name, h.prefix) {
 		h.values[c.Name] = append(h.values[c.Name], c.Data["value"])
 	}
 }
@@ -258,7 +260,7 @@ func TestReplicas(t *testing.T) {
 	}
 	repo := testkit.GitRepo(t)
 	commit(repo, "1")
-	h := follow(t)
+	h := follow(t, "app-")
 
 	a, b := startReplica(t, "a"), startReplica(t, "b")
 	create(t, client, repositories, "GitRepository", "all", map[string]any{"interval": "1s", "url": serveGit(t, repo), "ref": map[string]any{"branch": "main"}})
