@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,12 +29,6 @@ const (
 	stopAPIServerTimeout   = 3 * time.Second
 	// renewInterval is how often the certificates' ends are looked at.
 	renewInterval = 12 * time.Hour
-	// A start makes much garbage in little time, a quarter of whose cost is
-	// collecting it; what runs is to be small. The start is over when whoever
-	// started us has also installed its kinds, so some time after ready.
-	gcPercentStarting = 200
-	gcPercentRunning  = 50
-	startIsOver       = 15 * time.Second
 )
 
 // Run starts a control plane on o.Data, reports when it is ready, and runs
@@ -43,7 +36,7 @@ const (
 // changes the working directory of the process to o.Data.
 func Run(ctx context.Context, o *Options) error {
 	started := time.Now()
-	collectAt(gcPercentStarting)
+	collect(ctx)
 	if err := o.complete(); err != nil {
 		return err
 	}
@@ -127,10 +120,6 @@ func (p *plane) start(ctx context.Context) error {
 	if err := p.report(); err != nil {
 		return err
 	}
-	time.AfterFunc(startIsOver, func() {
-		collectAt(gcPercentRunning)
-		debug.FreeOSMemory()
-	})
 	return nil
 }
 
@@ -278,12 +267,4 @@ func adminClient(kubeconfig string) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("making the administrator's client: %w", err)
 	}
 	return client, nil
-}
-
-// collectAt sets how much garbage there may be, in percent of what is in use.
-// GOGC, where set, is left alone.
-func collectAt(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
 }
