@@ -41,6 +41,7 @@ func TestExternalCluster(t *testing.T) {
 		t.Errorf("the kubeconfig is %s, want the given one, %s", s.Kubeconfig, given)
 	}
 	wantNoAdmin(t, own)
+	sealsWithItsCertificate(t, own)
 
 	image := buildWebApp(t, own, s.Registry)
 	robot := strings.TrimSpace(own.must(t, "token", "create", "puller", "--can", "pull:web-app"))
@@ -64,6 +65,25 @@ func TestExternalCluster(t *testing.T) {
 	named := ada.kubeconfig(t, own, own.kubectl(t, "create", "token", "ada"))
 	own.refused(t, "nothing to go back to", "app", "rollback", "external", "--kubeconfig", named)
 	ada.refused(t, "nothing to go back to", "app", "rollback", "external", "--server", s.UIURL)
+}
+
+// sealsWithItsCertificate fails where kubeseal is led to a Service that nobody
+// serves, or does not seal with the certificate that it is given.
+func sealsWithItsCertificate(t *testing.T, own *instance) {
+	t.Helper()
+	s := newSealer(t, own.status(t).Kubeconfig)
+	if _, err := s.run(t, "", "--fetch-cert"); err == nil || !strings.Contains(err.Error(), `services "sealed-secrets-controller" not found`) {
+		t.Errorf("the certificate of a cluster that is somebody else's: %v", err)
+	}
+	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: default}\nstringData: {password: x}\n"
+	sealed := s.must(t, secret, "--cert", strings.TrimSpace(own.must(t, "secrets", "cert", "--url")))
+	file := filepath.Join(t.TempDir(), "sealed.json")
+	if err := os.WriteFile(file, []byte(sealed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := own.must(t, "secrets", "verify", file); !strings.Contains(out, "It opens") {
+		t.Error(out)
+	}
 }
 
 // wantNoAdmin fails where the instance has given itself more in somebody
