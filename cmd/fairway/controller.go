@@ -6,10 +6,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairway-cd/fairway/internal/app"
+	"github.com/fairway-cd/fairway/internal/controller"
 )
 
 func newControllerCommand(g *globals) *cobra.Command {
 	o := app.ControllerOptions{}
+	var lockdown controller.Lockdown
 	cmd := &cobra.Command{
 		Use:   "controller",
 		Short: "Run a replica of the engine in the foreground, for a Deployment of several",
@@ -24,6 +26,9 @@ directory of --data is the replica's own, and can be lost.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			slog.SetDefault(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			o.Data, o.Kubeconfig = g.Data, g.Kubeconfig
+			if err := layLockdown(cmd.Flags(), lockdown, &o.Lockdown); err != nil {
+				return err
+			}
 			return app.RunController(cmd.Context(), o)
 		},
 	}
@@ -32,6 +37,7 @@ directory of --data is the replica's own, and can be lost.`,
 	cmd.Flags().StringVar(&o.Listen, "listen", "", "serve /healthz and /metrics at this address; off loopback with TLS")
 	cmd.Flags().StringVar(&o.TLSCert, "tls-cert", "", "serve with this certificate, in PEM, in place of one of the replica's own")
 	cmd.Flags().StringVar(&o.TLSKey, "tls-key", "", "the certificate's key, in PEM")
+	addLockdownFlags(cmd.Flags(), &lockdown)
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return cmd
 }

@@ -7,11 +7,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairway-cd/fairway/internal/app"
+	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/core"
 )
 
 func newServeCommand(g *globals) *cobra.Command {
 	var progressFD int
+	var lockdown controller.Lockdown
 	cmd := &cobra.Command{
 		Use:    "serve",
 		Short:  "Run the instance in the foreground",
@@ -20,6 +22,9 @@ func newServeCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			inst, err := g.instance()
 			if err != nil {
+				return err
+			}
+			if err := layLockdown(cmd.Flags(), lockdown, &inst.Config.Lockdown); err != nil {
 				return err
 			}
 			progress, err := app.ProgressWriter(progressFD)
@@ -42,6 +47,7 @@ func newServeCommand(g *globals) *cobra.Command {
 			return err
 		},
 	}
+	addLockdownFlags(cmd.Flags(), &lockdown)
 	cmd.Flags().IntVar(&progressFD, "progress-fd", 0, "write the progress of the start to this file descriptor")
 	return cmd
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairway-cd/fairway/internal/app"
+	"github.com/fairway-cd/fairway/internal/controller"
 )
 
 type upOptions struct {
@@ -24,10 +25,14 @@ type upOptions struct {
 	context    bool
 	// syncTimeout is how long a sync may take.
 	syncTimeout time.Duration
+	lockdown    controller.Lockdown
 }
 
 func newUpCommand(g *globals) *cobra.Command {
-	o := &upOptions{globals: g}
+	return newUpCommandOf(&upOptions{globals: g})
+}
+
+func newUpCommandOf(o *upOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start the instance: cluster, Git, registry and engine",
@@ -54,6 +59,7 @@ simulated nodes, on which pods are only reported to run.`,
 	f.StringVar(&o.nodes, "nodes", "", "nodes of the embedded cluster: auto, kwok or real (default auto)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "use the cluster of this kubeconfig and start none")
 	f.DurationVar(&o.syncTimeout, "sync-timeout", 0, "how long a sync of an Application may take, hooks, waves and retries included (default 24h; negative is for ever)")
+	addLockdownFlags(f, &o.lockdown)
 	f.BoolVar(&o.context, "context", false, "add a context 'fairway' to your own kubeconfig")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return cmd
@@ -109,6 +115,9 @@ func (o *upOptions) configure(cmd *cobra.Command, inst *app.Instance) error {
 	}
 	if changed("sync-timeout") {
 		c.SyncTimeout = o.syncTimeout.String()
+	}
+	if err := layLockdown(cmd.Flags(), o.lockdown, &c.Lockdown); err != nil {
+		return err
 	}
 	if changed("listen") {
 		for _, address := range o.listen {

@@ -97,7 +97,8 @@ func (b *backingUp) readCluster(ctx context.Context) (err error) {
 	sealed := len(b.options.Recipients) > 0
 	c := b.inst.Config
 	b.manifest = backup.Manifest{Fairway: Version, Time: time.Now().UTC().Truncate(time.Second), Secrets: sealed,
-		Config: backup.Config{Port: c.Port, FormerPorts: c.FormerPorts, Listen: c.Listen, Nodes: string(c.Nodes)}}
+		Config: backup.Config{Port: c.Port, FormerPorts: c.FormerPorts, Listen: c.Listen, Nodes: string(c.Nodes),
+			DefaultServiceAccount: c.Lockdown.DefaultServiceAccount, NoCrossNamespaceRefs: c.Lockdown.NoCrossNamespaceRefs}}
 	if b.manifest.Kubernetes, err = cluster.Version(); err != nil {
 		return err
 	}

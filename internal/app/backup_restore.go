@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-cd/fairway/internal/backup"
+	"github.com/fairway-cd/fairway/internal/controller"
 )
 
 // RestoreOptions say how a backup is restored.
@@ -162,7 +163,8 @@ func (s *stoppable) Read(p []byte) (int, error) {
 
 // configure has the instance be what it was, as far as this machine allows.
 func (r *restoring) configure(m backup.Manifest) error {
-	c := Config{Port: m.Config.Port, FormerPorts: m.Config.FormerPorts, Listen: m.Config.Listen, Nodes: NodeMode(m.Config.Nodes)}
+	c := Config{Port: m.Config.Port, FormerPorts: m.Config.FormerPorts, Listen: m.Config.Listen, Nodes: NodeMode(m.Config.Nodes),
+		Lockdown: controller.Lockdown{DefaultServiceAccount: m.Config.DefaultServiceAccount, NoCrossNamespaceRefs: m.Config.NoCrossNamespaceRefs}}
 	switch c.Nodes {
 	case NodesAuto, NodesKWOK, NodesReal:
 	default:

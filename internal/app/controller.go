@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/footprint"
 	"github.com/fairway-cd/fairway/internal/git"
@@ -44,6 +45,8 @@ type ControllerOptions struct {
 	// the replica makes.
 	Listen          string
 	TLSCert, TLSKey string
+	// Lockdown is what Flux' kinds are held to.
+	Lockdown controller.Lockdown
 }
 
 // RunController runs one replica of the engine, without Git server, registry
@@ -54,6 +57,7 @@ func RunController(ctx context.Context, o ControllerOptions) error {
 	if err != nil {
 		return err
 	}
+	inst.Config.Lockdown = o.Lockdown
 	s := NewServer(inst, func(Step) {})
 	lock, err := inst.lock()
 	if err != nil {

@@ -73,7 +73,7 @@ func (s *Server) newEngine(st *stores, shards controller.Shards) (*engine, error
 	if err != nil {
 		return nil, err
 	}
-	e.core, err = controller.Setup(mgr, e.stage.forController(st), controller.Options{Shards: shards, SyncTimeout: timeout})
+	e.core, err = controller.Setup(mgr, e.stage.forController(st), controller.Options{Shards: shards, SyncTimeout: timeout, Lockdown: s.inst.Config.Lockdown})
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/renameio/v2"
 	"sigs.k8s.io/yaml"
 
+	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/identity"
 )
 
@@ -66,6 +67,8 @@ type Config struct {
 	// SyncTimeout is how long a sync may take, in Go's form; empty is the
 	// engine's default.
 	SyncTimeout string `json:"syncTimeout,omitempty"`
+	// Lockdown is what Flux' kinds are held to.
+	Lockdown controller.Lockdown `json:"lockdown,omitzero"`
 }
 
 // NodeMode is what nodes an embedded cluster has.

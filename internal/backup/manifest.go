@@ -30,6 +30,10 @@ type Config struct {
 	FormerPorts []int    `json:"formerPorts,omitempty"`
 	Listen      []string `json:"listen,omitempty"`
 	Nodes       string   `json:"nodes,omitempty"`
+	// DefaultServiceAccount and NoCrossNamespaceRefs are the lockdown of Flux'
+	// kinds: a restore must not have less of it.
+	DefaultServiceAccount string `json:"defaultServiceAccount,omitempty"`
+	NoCrossNamespaceRefs  bool   `json:"noCrossNamespaceRefs,omitempty"`
 }
 
 // Counts say how much there is of everything.

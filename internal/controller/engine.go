@@ -35,6 +35,8 @@ type Options struct {
 	// for ever (Argo CD's controller.sync.timeout.seconds, whose default that
 	// is). A sync that waits for a person's confirmation has no limit.
 	SyncTimeout time.Duration
+	// Lockdown is what Flux' kinds are held to.
+	Lockdown Lockdown
 	// Shards divide the work among several replicas; nil is for one alone.
 	Shards Shards
 }

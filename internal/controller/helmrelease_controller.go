@@ -196,7 +196,7 @@ func (r *helmReleases) Reconcile(ctx context.Context, req reconcile.Request) (re
 	run := &helmReleaseRun{fluxObject: *object, releases: r}
 	before := run.object.GetResourceVersion()
 	defer func() { r.depends.tellAnyChange(r.wake, helmReleaseDep(run.key), run.fluxObject, before) }()
-	hr, specErr := readHelmRelease(run.object)
+	hr, specErr := r.opts.Lockdown.helmRelease(run.object)
 	run.hr, run.before = hr, hr.Status.DeepCopy()
 	run.asked = hr.Annotations[flux.AnnotationReconcile]
 	if specErr != nil && hr.DeletionTimestamp == nil {
@@ -242,7 +242,7 @@ func (h *helmReleaseRun) reconcile(ctx context.Context, specErr error) (reconcil
 		specErr = h.setHealthRules()
 	}
 	if specErr != nil {
-		return h.stall(ctx, "InvalidSpec", "InvalidSpec", specErr)
+		return h.stall(ctx, reasonInvalid(specErr), reasonInvalid(specErr), specErr)
 	}
 	h.noteDependencies()
 	if h.hr.Spec.Suspend {

@@ -96,7 +96,7 @@ func (e *Engine) helmReleaseView(ctx context.Context, owner core.Owner) (*helmRe
 	if err != nil {
 		return nil, err
 	}
-	hr, err := readHelmRelease(u)
+	hr, err := e.opts.Lockdown.helmRelease(u)
 	if err != nil {
 		return nil, err
 	}

@@ -23,9 +23,10 @@ func kustomizationUser(k *kustomizationObject) string {
 
 // known is what need not be asked of the cluster, and nothing where somebody
 // else's permissions have to be found out about: another spec, which may name
-// another ServiceAccount, was not delivered yet.
+// another ServiceAccount, was not delivered yet, nor anything as the one that
+// those have that name none.
 func (k *kustomizationRun) known() func(core.ObjectRef) (mark.Seen, bool) {
-	if k.delivery.options.As != "" && k.status.ObservedGeneration != k.k.Generation {
+	if as := k.delivery.options.As; as != "" && (as != k.actedAs || k.status.ObservedGeneration != k.k.Generation) {
 		return nil
 	}
 	return k.stages.Watcher.Known(k.delivery.owner)

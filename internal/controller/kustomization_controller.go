@@ -96,7 +96,7 @@ func (r *kustomizations) Reconcile(ctx context.Context, req reconcile.Request) (
 	run := &kustomizationRun{kustoms: r, fluxObject: fluxObject{Engine: r.Engine, memory: m, key: req.NamespacedName, why: why, object: m.newest(u), now: time.Now()}}
 	before := run.object.GetResourceVersion()
 	defer func() { r.depends.tellAnyChange(r.wake, kustomDep(run.key), run.fluxObject, before) }()
-	k, err := readKustomization(run.object)
+	k, err := r.opts.Lockdown.kustomization(run.object)
 	run.k, run.status = k, k.Status.DeepCopy()
 	run.asked = k.Annotations[flux.AnnotationReconcile]
 	leave, res, failed := run.enter(ctx)
@@ -140,7 +140,7 @@ func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconc
 		specErr = k.setHealthRules()
 	}
 	if specErr != nil {
-		return k.fail(ctx, "InvalidSpec", specErr)
+		return k.fail(ctx, reasonInvalid(specErr), specErr)
 	}
 	k.noteDependencies()
 	if k.k.Spec.Suspend {
@@ -312,7 +312,11 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 	k.setInventory(outcome.Inventory)
 	k.stages.Watcher.Expect(k.delivery.owner, outcome.Inventory)
 	var waiting *deploy.WaitingError
-	if errors.As(err, &waiting) {
+	waits := errors.As(err, &waiting)
+	if err == nil || waits {
+		k.actedAs = options.As // what was asked of the cluster was all of it
+	}
+	if waits {
 		return k.waitFor(ctx, t, outcome, waiting)
 	}
 	took := stepsOf(t, k.wait, outcome.Took)

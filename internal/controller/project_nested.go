@@ -39,17 +39,17 @@ func (e *nestedError) Hint() string {
 // or the project's trust.
 func (a *applicationRun) permitsNested(p *argo.AppProject, o *unstructured.Unstructured) error {
 	kind := o.GroupVersionKind().GroupKind()
-	if !slices.Contains(nestedKinds, kind) || bounded(o) || trustsKind(p, kind) || unrestricted(p, a.at) {
+	if !slices.Contains(nestedKinds, kind) || a.bounded(o) || trustsKind(p, kind) || unrestricted(p, a.at) {
 		return nil
 	}
 	return &nestedError{&ProjectError{p.Name, fmt.Sprintf("does not permit %s, which delivers with Fairway's own rights", refOf(o))}, kind}
 }
 
 // bounded says that the object delivers with rights of its own.
-func bounded(o *unstructured.Unstructured) bool {
+func (a *applicationRun) bounded(o *unstructured.Unstructured) bool {
 	account, _, _ := unstructured.NestedString(o.Object, "spec", "serviceAccountName")
 	kubeconfig, _, _ := unstructured.NestedString(o.Object, "spec", "kubeConfig", "secretRef", "name")
-	return account != "" || kubeconfig != ""
+	return account != "" || kubeconfig != "" || a.at.cluster == nil && a.opts.Lockdown.DefaultServiceAccount != ""
 }
 
 // trustsKind says that the project names the kind, not by a pattern.

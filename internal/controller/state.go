@@ -22,7 +22,7 @@ type memory struct {
 	deployed string
 	// tried is the digest of the target that was last synced, or tried to be.
 	tried string
-	// actedAs is as whom all of an Application was last compared or applied.
+	// actedAs is as whom all of it was last compared or applied.
 	actedAs string
 	// heal paces syncs that heal a delivery as a whole, fights the healing of
 	// single objects.

@@ -141,7 +141,7 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 }
 
 func (e *Engine) kustomizationView(u *unstructured.Unstructured) (*view, error) {
-	k, err := readKustomization(u)
+	k, err := e.opts.Lockdown.kustomization(u)
 	if err != nil {
 		return nil, err
 	}
