@@ -25,12 +25,19 @@ const hiddenValue = "++++++++"
 // would be found everywhere.
 const leastPrivate = 4
 
-// private are what of a delivery is encrypted in Git and is not in a Secret,
-// of which everybody knows that its values are not to be shown: the encrypted
-// values of other kinds.
+// private are what of a delivery is not to be shown, and is not in a Secret, of
+// which everybody knows that: values of other kinds that are encrypted in Git,
+// or that variables bring from Secrets.
 type private struct {
 	objects map[core.ObjectRef]bool
-	values  []string // the longest first
+	keys    map[string]bool // of maps
+	values  []string        // the longest first
+}
+
+// tells says whether a value is looked for in texts. Those that are found
+// everywhere say little, and without them nobody could read a message.
+func tells(text string) bool {
+	return len(text) >= leastPrivate && text != "true" && text != "false" && text != "null"
 }
 
 // identity is the object's, whichever namespace it comes to.
@@ -43,6 +50,9 @@ func (p *private) note(encrypted, plain *unstructured.Unstructured) {
 	if p.objects == nil {
 		p.objects = map[core.ObjectRef]bool{}
 	}
+	if p.keys == nil {
+		p.keys = map[string]bool{}
+	}
 	p.objects[identity(refOf(plain))] = true
 	p.walk(encrypted.Object, plain.Object)
 	p.sort()
@@ -53,12 +63,16 @@ func (p *private) sort() {
 	p.values = slices.Compact(p.values)
 }
 
-// walk notes the leaves that are not what they were.
+// walk notes the leaves that are not what they were, and the keys that were
+// not there.
 func (p *private) walk(encrypted, plain any) {
 	switch plain := plain.(type) {
 	case map[string]any:
 		before, _ := encrypted.(map[string]any)
 		for key, v := range plain {
+			if _, there := before[key]; !there && tells(key) {
+				p.keys[key] = true
+			}
 			p.walk(before[key], v)
 		}
 	case []any:
@@ -66,22 +80,35 @@ func (p *private) walk(encrypted, plain any) {
 		for i, v := range plain {
 			if i < len(before) {
 				p.walk(before[i], v)
+			} else {
+				p.walk(nil, v)
 			}
 		}
 	default:
-		if text := fmt.Sprint(plain); plain != encrypted && len(text) >= leastPrivate {
-			p.values = append(p.values, text)
-			for line := range strings.SplitSeq(text, "\n") {
-				if line = strings.TrimSpace(line); len(line) >= leastPrivate && line != text {
-					p.values = append(p.values, line)
-				}
-			}
+		if text := fmt.Sprint(plain); plain != encrypted && plain != nil {
+			p.add(text)
+		}
+	}
+}
+
+// add notes a value, and each line of it.
+func (p *private) add(text string) {
+	if !tells(text) {
+		return
+	}
+	p.values = append(p.values, text)
+	for line := range strings.SplitSeq(text, "\n") {
+		if line = strings.TrimSpace(line); tells(line) && line != text {
+			p.values = append(p.values, line)
 		}
 	}
 }
 
 // scrub takes the values out of a text.
 func (p *private) scrub(text string) string {
+	if p == nil {
+		return text
+	}
 	for _, v := range p.values {
 		text = strings.ReplaceAll(text, v, hiddenValue)
 	}
@@ -93,17 +120,29 @@ func (p *private) has(o *unstructured.Unstructured) bool {
 	return p != nil && p.objects[identity(refOf(o))]
 }
 
-// hide takes the values out of an object.
+// hide takes the values out of an object. What names it stays: that is in the
+// inventory, and in each message.
 func (p *private) hide(o *unstructured.Unstructured) {
 	if !p.has(o) {
 		return
 	}
+	gvk, namespace, name := o.GroupVersionKind(), o.GetNamespace(), o.GetName()
+	defer func() {
+		o.SetGroupVersionKind(gvk)
+		o.SetNamespace(namespace)
+		o.SetName(name)
+	}()
 	var hide func(v any) any
 	hide = func(v any) any {
 		switch v := v.(type) {
 		case map[string]any:
-			for key, e := range v {
-				v[key] = hide(e)
+			for _, key := range slices.Collect(maps.Keys(v)) {
+				e := hide(v[key])
+				if p.keys[key] {
+					delete(v, key)
+					key = p.scrub(key)
+				}
+				v[key] = e
 			}
 		case []any:
 			for i, e := range v {
@@ -170,10 +209,13 @@ func (d *discreet) know(owner core.Owner, p *private) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p = &private{objects: maps.Clone(p.objects), values: slices.Clone(p.values)}
+	p = &private{objects: maps.Clone(p.objects), keys: maps.Clone(p.keys), values: slices.Clone(p.values)}
 	if before := d.by[owner]; before != nil {
 		for ref := range before.objects {
 			p.objects[ref] = true
+		}
+		if len(p.keys)+len(before.keys) <= maxPrivate {
+			maps.Copy(p.keys, before.keys)
 		}
 		p.values = append(p.values, before.values[:min(len(before.values), max(0, maxPrivate-len(p.values)))]...)
 		p.sort()
@@ -233,7 +275,7 @@ func (d *discreet) Compare(ctx context.Context, plan deploy.Plan) (*deploy.Compa
 	c, err := d.Deployer.Compare(ctx, plan)
 	p := d.of(plan.Owner)
 	if p == nil || err != nil {
-		return c, err
+		return c, p.scrubError(err)
 	}
 	for i := range c.Differences {
 		diff := &c.Differences[i]
@@ -241,7 +283,7 @@ func (d *discreet) Compare(ctx context.Context, plan deploy.Plan) (*deploy.Compa
 		if p.objects[identity(diff.Ref)] && diff.State != deploy.InSync {
 			diff.Wanted, diff.Live = nil, nil
 			if diff.Message == "" && diff.Err == nil {
-				diff.Message = "values of it are encrypted in Git: the difference is not shown"
+				diff.Message = "values of it are encrypted in Git or come from a Secret: the difference is not shown"
 			}
 		}
 	}

@@ -379,7 +379,7 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 			reason = meta.PruneFailedReason
 		}
 		k.status.History.Upsert("sha256:"+t.digest, k.now, took.all(), reason, metadata)
-		k.event(k.object, "Warning", reason, explain(err))
+		k.event(k.object, "Warning", reason, k.say(err))
 		return k.fail(ctx, reason, err)
 	}
 	if k.wasReady(t) {
@@ -421,6 +421,12 @@ func (k *kustomizationRun) succeed(ctx context.Context) (reconcile.Result, error
 	return k.schedule("interval", jitter(max(k.k.Spec.Interval.Duration, time.Second))), nil
 }
 
+// say is what is wrong, for people. The health of an object may quote what is
+// in it.
+func (k *kustomizationRun) say(err error) string {
+	return k.private.of(fluxOwner(k.key)).scrub(explain(err))
+}
+
 // fail writes what is wrong; what was applied stays.
 func (k *kustomizationRun) fail(ctx context.Context, reason string, err error) (reconcile.Result, error) {
 	k.failures++
@@ -429,12 +435,12 @@ func (k *kustomizationRun) fail(ctx context.Context, reason string, err error) (
 	var refused *SpecError
 	stalled := errors.As(err, &refused)
 	if stalled {
-		setStalled(&k.status.Conditions, k.k.Generation, reason, explain(err))
+		setStalled(&k.status.Conditions, k.k.Generation, reason, k.say(err))
 	} else {
-		setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionFalse, reason, explain(err))
+		setReady(&k.status.Conditions, k.k.Generation, metav1.ConditionFalse, reason, k.say(err))
 	}
 	if reason == meta.HealthCheckFailedReason {
-		k.setHealthy(metav1.ConditionFalse, reason, explain(err))
+		k.setHealthy(metav1.ConditionFalse, reason, k.say(err))
 	}
 	if err := k.writeStatus(ctx, k.status); err != nil {
 		return reconcile.Result{}, err

@@ -213,7 +213,7 @@ func (k *kustomizationRun) failHealth(ctx context.Context, err error) (reconcile
 	old := apimeta.FindStatusCondition(k.k.Status.Conditions, meta.HealthyCondition)
 	if k.full || old == nil || old.Status != metav1.ConditionFalse {
 		k.status.History.Upsert("sha256:"+k.target.digest, k.now, k.ready.took.all(), reason, k.target.metadata(k.ready.revision, k.ready.took))
-		k.event(k.object, "Warning", reason, explain(err))
+		k.event(k.object, "Warning", reason, k.say(err))
 	}
 	return k.fail(ctx, reason, err)
 }

@@ -27,7 +27,9 @@ func (k *kustomizationRun) substitute(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	if len(vars) == 0 && k.k.GetSubstituteStrategy() == kustomizev1.SubstituteStrategyWithVariables {
+	hidden := &private{}
+	defer func() { k.private.know(fluxOwner(k.key), hidden) }()
+	if len(vars.values) == 0 && k.k.GetSubstituteStrategy() == kustomizev1.SubstituteStrategyWithVariables {
 		return nil
 	}
 	objects := t.objects.list()
@@ -35,19 +37,20 @@ func (k *kustomizationRun) substitute(ctx context.Context, t *target) error {
 		if strings.EqualFold(mark.FluxSetting(o, "substitute"), kustomizev1.DisabledValue) {
 			continue
 		}
-		if objects[i], err = substituteObject(o, vars); err != nil {
+		if objects[i], err = substituteObject(o, vars.lookup); err != nil {
 			if isSecret(o) || k.private.of(fluxOwner(k.key)).has(o) {
 				// What looks like a variable may be part of a value.
 				err = fmt.Errorf("spec.postBuild: substitute variables in %s: a variable of it is not set, or no variable; it is not shown", refOf(o))
 			}
 			return err
 		}
+		hidden.substituted(o, objects[i], vars)
 	}
 	t.seal(objects)
 	return nil
 }
 
-func substituteObject(o *unstructured.Unstructured, vars map[string]string) (*unstructured.Unstructured, error) {
+func substituteObject(o *unstructured.Unstructured, lookup func(name string) (value string, there bool)) (*unstructured.Unstructured, error) {
 	text, err := yaml.Marshal(o.Object)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", refOf(o), err)
@@ -55,7 +58,7 @@ func substituteObject(o *unstructured.Unstructured, vars map[string]string) (*un
 	if !strings.Contains(string(text), "$") {
 		return o, nil
 	}
-	result, err := envsubst.Eval(string(text), func(name string) (string, bool) { v, ok := vars[name]; return v, ok })
+	result, err := envsubst.Eval(string(text), lookup)
 	if err != nil {
 		return nil, fmt.Errorf("spec.postBuild: substitute variables in %s: %w", refOf(o), err)
 	}
@@ -67,23 +70,23 @@ func substituteObject(o *unstructured.Unstructured, vars map[string]string) (*un
 }
 
 // variables are those of substituteFrom, in their order, and then substitute's.
-func (k *kustomizationRun) variables(ctx context.Context) (map[string]string, error) {
-	vars := map[string]string{}
+func (k *kustomizationRun) variables(ctx context.Context) (variables, error) {
+	vars := variables{values: map[string]string{}, secret: map[string]bool{}}
 	for i, from := range k.k.Spec.PostBuild.SubstituteFrom {
 		data, err := k.referenced(ctx, from)
 		if err != nil {
-			return nil, fmt.Errorf("spec.postBuild.substituteFrom[%d]: %w", i, err)
+			return vars, fmt.Errorf("spec.postBuild.substituteFrom[%d]: %w", i, err)
 		}
 		for name, value := range data {
-			vars[name] = strings.ReplaceAll(value, "\n", "")
+			vars.set(name, value, from.Kind == "Secret")
 		}
 	}
 	for name, value := range k.k.Spec.PostBuild.Substitute {
-		vars[name] = strings.ReplaceAll(value, "\n", "")
+		vars.set(name, value, false)
 	}
-	for name := range vars {
+	for name := range vars.values {
 		if !variableName.MatchString(name) {
-			return nil, fmt.Errorf("spec.postBuild: %q is not the name of a variable", name)
+			return vars, fmt.Errorf("spec.postBuild: %q is not the name of a variable", name)
 		}
 	}
 	return vars, nil
