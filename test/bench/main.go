@@ -3,6 +3,10 @@
 // and the Kubernetes API as users do, prints a table and writes it as JSON.
 // CPU seconds are of the server with its children, the embedded cluster not
 // included, for machines are shared and wall time alone says little.
+//
+// With -only compare it measures Flux's and Argo CD's controllers too, with the
+// same apps on a cluster of the same kind, where their programs are in PATH:
+// docs/spec/speed.md says how to come by them.
 package main
 
 import (
@@ -157,7 +161,10 @@ func print(r report) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	return curve(r.Rows)
+	if err := curve(r.Rows); err != nil {
+		return err
+	}
+	return beside(r.Rows)
 }
 
 func bound(v float64) string {

@@ -246,7 +246,7 @@ func (f *fleet) drift(ctx context.Context, name string) error {
 // until is the time from began to the event for which done is true. The more
 // apps there are, the longer it may take.
 func (f *fleet) until(ctx context.Context, w watch.Interface, began time.Time, done func(watch.Event) bool) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(f.n)*300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(f.n)*2*time.Second)
 	defer cancel()
 	for {
 		select {
