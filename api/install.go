@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fairway-cd/fairway/api/fairway"
@@ -101,7 +102,12 @@ func Install(ctx context.Context, cfg *rest.Config) ([]Outcome, error) {
 	group, installing := errgroup.WithContext(ctx)
 	for i, crd := range wanted {
 		group.Go(func() (err error) {
-			if out[i], err = install(installing, client, crd); err != nil {
+			// Replicas that start together write one after the other.
+			err = retry.RetryOnConflict(retry.DefaultBackoff, func() (err error) {
+				out[i], err = install(installing, client, crd)
+				return err
+			})
+			if err != nil {
 				return fmt.Errorf("install %s: %w", crd.Name, err)
 			}
 			return nil
