@@ -146,6 +146,7 @@ func (a *applicationRun) deletion(hooks []*unstructured.Unstructured) deploy.Del
 		Options: applicationOptions(a.app, &SpecError{}),
 		Wait:    true,
 		Log:     a.parting.log,
+		Apart:   apart(a.delivery.owner, a.app.UID),
 	}
 	d.Options.As = a.delivery.options.As
 	d.Options.Confirmed = approved(a.app, a.app.DeletionTimestamp.Time)

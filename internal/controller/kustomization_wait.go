@@ -83,6 +83,7 @@ func (k *kustomizationRun) finalize(ctx context.Context) (reconcile.Result, erro
 		outcome, err := k.stages.Deployer.Delete(ctx, deploy.Deletion{
 			Owner: owner, Inventory: k.parting.inventory, Propagation: "background",
 			Wait: policy == kustomizev1.DeletionPolicyWaitForTermination, Options: deploy.Options{As: kustomizationUser(k.k)},
+			Apart: apart(owner, k.k.UID),
 		})
 		if ctx.Err() != nil {
 			return reconcile.Result{}, ctx.Err()

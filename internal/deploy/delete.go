@@ -55,6 +55,8 @@ func (r *run) delete(ctx context.Context, d Deletion) error {
 			x.keep, x.unconfirmed = "", false
 		}
 		switch {
+		case x.live != nil && d.Apart != nil && d.Apart(x.live):
+			x.keep, x.unconfirmed, x.forget = "goes by itself", false, true
 		case x.settings.keepOnDelete:
 			x.keep, x.forget = "kept (Delete=false)", true
 		case x.settings.confirmDelete && !d.Options.Confirmed:

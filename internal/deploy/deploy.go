@@ -233,4 +233,7 @@ type Deletion struct {
 	Options Options
 	// Wait until the objects of each wave are gone.
 	Wait bool
+	// Apart says of a live object that it is neither deleted nor waited for: it
+	// goes by itself when the owner has gone. nil: no object does.
+	Apart func(live *unstructured.Unstructured) bool
 }
