@@ -49,6 +49,7 @@ func (h *helmReleaseRun) drive(ctx context.Context) (reconcile.Result, error) {
 		if err != nil {
 			return h.hold(ctx, "GetLastReleaseFailed", err)
 		}
+		h.live(last)
 		next := h.next(last)
 		switch next {
 		case stepNothing:
