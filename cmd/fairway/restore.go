@@ -18,6 +18,7 @@ type restoreOptions struct {
 	port           int
 	nodes          string
 	listen         []string
+	paused         bool
 }
 
 func newRestoreCommand(g *globals) *cobra.Command {
@@ -33,10 +34,14 @@ The instance has the port that it had, because manifests name repositories and
 images by it. With --port it has another; repositories are known by the former
 one all the same, images are not.
 
+It delivers as the instance did, also to other clusters: where that instance
+still lives the two fight, and this one brings back what was. With --paused it
+delivers nothing before 'fairway resume'.
+
 A backup that is damaged, or not one, leaves nothing. A restore that was cut
 off is not started as if it were whole: run it again.`,
 		Example: `  fairway restore monday.fairway --identity key.txt
-  fairway restore monday.fairway --identity key.txt --data ./second --port 8430`,
+  fairway restore monday.fairway --identity key.txt --data ./second --port 8430 --paused`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runRestore(cmd, o, args[0])
@@ -48,13 +53,14 @@ off is not started as if it were whole: run it again.`,
 	f.IntVar(&o.port, "port", 0, "port of everything (default: the one that it had)")
 	f.StringVar(&o.nodes, "nodes", "", "nodes of the cluster: auto, kwok or real (default: as it was)")
 	f.StringSliceVar(&o.listen, "listen", nil, "further addresses HOST:PORT to listen on (default: those that it had)")
+	f.BoolVar(&o.paused, "paused", false, "deliver nothing before 'fairway resume': for a copy beside an instance that lives")
 	cmd.MarkFlagsMutuallyExclusive("identity", "without-secrets")
 	return cmd
 }
 
 // options reads the flags.
 func (o *restoreOptions) options(cmd *cobra.Command) (app.RestoreOptions, error) {
-	out := app.RestoreOptions{Port: o.port, Nodes: app.NodeMode(o.nodes), WithoutSecrets: o.withoutSecrets}
+	out := app.RestoreOptions{Port: o.port, Nodes: app.NodeMode(o.nodes), WithoutSecrets: o.withoutSecrets, Paused: o.paused}
 	switch {
 	case cmd.Flags().Changed("port") && (o.port < 1 || o.port > 65535):
 		return out, &exitError{exitUsage, fmt.Errorf("--port %d: want 1 to 65535", o.port)}

@@ -45,6 +45,9 @@ func printStatusTable(t *tabwriter.Writer, s app.Status) {
 		fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{name}, args...)...)
 	}
 	row("state", "%s", s.State)
+	if s.Paused {
+		row("paused", "nothing is delivered before 'fairway resume'")
+	}
 	row("version", "%s", s.Version)
 	if s.State == app.StateStopped || s.State == app.StateHalf {
 		row("data", "%s", s.Data)

@@ -26,6 +26,7 @@ type upOptions struct {
 	// syncTimeout is how long a sync may take.
 	syncTimeout time.Duration
 	lockdown    controller.Lockdown
+	paused      bool
 }
 
 func newUpCommand(g *globals) *cobra.Command {
@@ -60,6 +61,7 @@ simulated nodes, on which pods are only reported to run.`,
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "use the cluster of this kubeconfig and start none")
 	f.DurationVar(&o.syncTimeout, "sync-timeout", 0, "how long a sync of an Application may take, hooks, waves and retries included (default 24h; negative is for ever)")
 	addLockdownFlags(f, &o.lockdown)
+	f.BoolVar(&o.paused, "paused", false, "deliver nothing before 'fairway resume'")
 	f.BoolVar(&o.context, "context", false, "add a context 'fairway' to your own kubeconfig")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return cmd
@@ -115,6 +117,9 @@ func (o *upOptions) configure(cmd *cobra.Command, inst *app.Instance) error {
 	}
 	if changed("sync-timeout") {
 		c.SyncTimeout = o.syncTimeout.String()
+	}
+	if changed("paused") {
+		c.Paused = o.paused
 	}
 	if err := layLockdown(cmd.Flags(), o.lockdown, &c.Lockdown); err != nil {
 		return err

@@ -26,6 +26,8 @@ type RestoreOptions struct {
 	Port   int
 	Nodes  NodeMode
 	Listen []string
+	// Paused has it deliver nothing before it is resumed.
+	Paused bool
 	// Progress is told each step.
 	Progress func(Step)
 }
@@ -163,7 +165,7 @@ func (s *stoppable) Read(p []byte) (int, error) {
 
 // configure has the instance be what it was, as far as this machine allows.
 func (r *restoring) configure(m backup.Manifest) error {
-	c := Config{Port: m.Config.Port, FormerPorts: m.Config.FormerPorts, Listen: m.Config.Listen, Nodes: NodeMode(m.Config.Nodes),
+	c := Config{Paused: r.options.Paused, Port: m.Config.Port, FormerPorts: m.Config.FormerPorts, Listen: m.Config.Listen, Nodes: NodeMode(m.Config.Nodes),
 		Lockdown: controller.Lockdown{DefaultServiceAccount: m.Config.DefaultServiceAccount, NoCrossNamespaceRefs: m.Config.NoCrossNamespaceRefs}}
 	switch c.Nodes {
 	case NodesAuto, NodesKWOK, NodesReal:

@@ -67,6 +67,8 @@ type Config struct {
 	// SyncTimeout is how long a sync may take, in Go's form; empty is the
 	// engine's default.
 	SyncTimeout string `json:"syncTimeout,omitempty"`
+	// Paused has nothing delivered until it is resumed.
+	Paused bool `json:"paused,omitempty"`
 	// Lockdown is what Flux' kinds are held to.
 	Lockdown controller.Lockdown `json:"lockdown,omitzero"`
 }
@@ -186,6 +188,8 @@ type State struct {
 	// Token is the operator's credential for Git, registry and API.
 	Token        string `json:"token,omitempty"`
 	TokenExpires string `json:"tokenExpires,omitempty"`
+	// Paused says that nothing is delivered.
+	Paused bool `json:"paused,omitempty"`
 	// Degraded says what does not work, and why.
 	Degraded []string `json:"degraded,omitempty"`
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/footprint"
 	"github.com/fairway-cd/fairway/internal/identity"
@@ -22,7 +23,12 @@ import (
 // engine's caches have filled and everything answers.
 func (s *Server) serve(ctx context.Context, group *errgroup.Group, st *stores, n *node) error {
 	s.progress(Step{Name: "starting the engine"})
-	engine, err := s.newEngine(st, nil)
+	var shards controller.Shards
+	if s.inst.Config.Paused {
+		shards = newGate(s.inst, func() { s.update(func(st *State) { st.Paused = false }) })
+		s.update(func(st *State) { st.Paused = true })
+	}
+	engine, err := s.newEngine(st, shards)
 	if err != nil {
 		return err
 	}

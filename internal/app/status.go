@@ -41,6 +41,8 @@ type Status struct {
 	ClusterPID int          `json:"clusterPID,omitempty"`
 	NodePID    int          `json:"nodePID,omitempty"`
 	Nodes      []NodeStatus `json:"nodes"`
+	// Paused says that nothing is delivered until 'fairway resume'.
+	Paused bool `json:"paused,omitempty"`
 	// Degraded says what does not work, and why.
 	Degraded []string `json:"degraded,omitempty"`
 	// CA is the file of the certificate authority for --listen.
@@ -100,6 +102,7 @@ func (i *Instance) Status(ctx context.Context) (Status, error) {
 		return s, nil
 	}
 	if !i.Running() {
+		s.Paused = i.Config.Paused
 		return s, nil
 	}
 	state, err := i.readState()
@@ -111,7 +114,7 @@ func (i *Instance) Status(ctx context.Context) (Status, error) {
 		return s, err
 	}
 	s.State, s.PID, s.ClusterPID, s.NodePID = StateRunning, state.PID, state.ClusterPID, state.NodePID
-	s.Degraded = state.Degraded
+	s.Degraded, s.Paused = state.Degraded, state.Paused
 	s.UIURL, s.APIURL = i.URL()+"/", i.URL()+"/api"
 	s.GitURL = i.gitURL(state.Token)
 	s.Registry, s.Kubeconfig = i.Registry(), i.KubeconfigPath()
