@@ -83,6 +83,22 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 // instance opens the instance that the command line names.
 func (g *globals) instance() (*app.Instance, error) { return app.OpenInstance(g.Data) }
 
+// dataNamed says that somebody has said which instance is meant.
+func (g *globals) dataNamed() bool { return g.dataGiven() || os.Getenv("FAIRWAY_DATA") != "" }
+
+// instanceKubeconfig is the kubeconfig of the instance's cluster.
+func (g *globals) instanceKubeconfig() (string, error) {
+	inst, err := g.instance()
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(inst.KubeconfigPath()); err != nil {
+		return "", withHint(fmt.Errorf("no instance in %s has a cluster: %w", inst.Dir(), err),
+			"'fairway up' makes one there; --data names another one, --kubeconfig a cluster without")
+	}
+	return inst.KubeconfigPath(), nil
+}
+
 // addServerFlag is for commands that need nothing of this machine.
 func (g *globals) addServerFlag(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVar(&g.Server, "server", "", "address of an instance on another machine (FAIRWAY_SERVER)")
@@ -103,7 +119,8 @@ func (g *globals) remote() (string, error) {
 
 // restConfig is how to reach the Kubernetes API: --kubeconfig, else the
 // instance's where there is one on this machine and none elsewhere is meant,
-// else KUBECONFIG and ~/.kube/config.
+// else KUBECONFIG and ~/.kube/config. Where a directory was named it is that
+// instance's or none.
 func (g *globals) restConfig() (*rest.Config, string, error) {
 	remote, err := g.remote()
 	if err != nil {
@@ -114,10 +131,11 @@ func (g *globals) restConfig() (*rest.Config, string, error) {
 	case path != "":
 		rules.ExplicitPath = path
 	case remote == "":
-		if inst, err := g.instance(); err == nil {
-			if _, err := os.Stat(inst.KubeconfigPath()); err == nil {
-				rules.ExplicitPath = inst.KubeconfigPath()
-			}
+		switch path, err := g.instanceKubeconfig(); {
+		case err == nil:
+			rules.ExplicitPath = path
+		case g.dataNamed():
+			return nil, "", err
 		}
 	}
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
