@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -97,7 +98,7 @@ func (f *fluxObject) removeFinalizer(ctx context.Context) error {
 func setReady(conditions *[]metav1.Condition, generation int64, status metav1.ConditionStatus, reason, message string) {
 	const longest = 20000 // Flux' MaxConditionMessageLength
 	if len(message) > longest {
-		message = message[:longest] + "…"
+		message = strings.ToValidUTF8(message[:longest], "") + "…"
 	}
 	set := func(kind string, status metav1.ConditionStatus) {
 		apimeta.SetStatusCondition(conditions, metav1.Condition{

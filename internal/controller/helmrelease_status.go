@@ -26,7 +26,7 @@ const reasonRetriesExceeded = "RetriesExceeded"
 func (h *helmReleaseRun) set(kind string, status metav1.ConditionStatus, reason, message string) {
 	const longest = 20000
 	if len(message) > longest {
-		message = message[:longest] + "…"
+		message = strings.ToValidUTF8(message[:longest], "") + "…"
 	}
 	apimeta.SetStatusCondition(&h.hr.Status.Conditions, metav1.Condition{
 		Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: h.hr.Generation,

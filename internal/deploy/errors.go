@@ -100,9 +100,9 @@ func describe(s metav1.Status, secret bool) string {
 			case secret:
 				fields = append(fields, fmt.Sprintf("%s (%s)", c.Field, c.Type))
 			case c.Field != "":
-				fields = append(fields, c.Field+": "+c.Message)
+				fields = append(fields, c.Field+": "+elide(c.Message))
 			default:
-				fields = append(fields, c.Message)
+				fields = append(fields, elide(c.Message))
 			}
 		}
 	}
