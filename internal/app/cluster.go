@@ -58,6 +58,20 @@ func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	for try := 1; ; try++ {
+		cl, err := s.startEmbedded(ctx, base, program, plan)
+		if err == nil || try == mostPorts || ctx.Err() != nil || !s.inst.clusterPortTaken(plan) {
+			return cl, err
+		}
+		if err := s.inst.nextClusterPort(err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// startEmbedded starts the embedded Kubernetes once. Where it does not come up
+// it is stopped.
+func (s *Server) startEmbedded(ctx, base context.Context, program string, plan nodePlan) (*cluster, error) {
 	dir, serving, ready := s.inst.path("cluster"), s.inst.path("run", "cluster-serving"), s.inst.path("run", "cluster-ready")
 	if err := errors.Join(os.RemoveAll(serving), os.RemoveAll(ready)); err != nil {
 		return nil, err
@@ -91,6 +105,7 @@ func (s *Server) startCluster(ctx, base context.Context) (*cluster, error) {
 		cl.stop()
 		return nil, err
 	}
+	var err error
 	cl.config, err = clientcmd.BuildConfigFromFlags("", s.inst.path("cluster", "admin.kubeconfig"))
 	if err != nil {
 		cl.stop()

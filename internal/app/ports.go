@@ -19,6 +19,9 @@ const (
 	// portTimeout is how long a port may still be taken by what was just
 	// killed.
 	portTimeout = 5 * time.Second
+	// mostPorts is how many are tried for the embedded API server in one start,
+	// where others take them between their choice and their use.
+	mostPorts = 4
 )
 
 // choosePorts settles the ports of an instance that has none yet, so that
@@ -65,6 +68,38 @@ func (i *Instance) chooseClusterPort(ctx context.Context) error {
 	}
 	i.Config.ClusterPort = port
 	return nil
+}
+
+// clusterPortTaken says whether somebody listens where the embedded API server
+// was to. It was free when it was chosen, but the API server does not listen
+// before its store is open.
+func (i *Instance) clusterPortTaken(plan nodePlan) bool {
+	addresses := []string{loopback(i.Config.ClusterPort)}
+	if plan.real {
+		addresses = append(addresses, net.JoinHostPort(plan.HostAddress, strconv.Itoa(i.Config.ClusterPort)))
+	}
+	for _, address := range addresses {
+		l, err := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return true
+		}
+		if err == nil {
+			_ = l.Close()
+		}
+	}
+	return false
+}
+
+// nextClusterPort chooses another port for the embedded API server, which
+// could not have its own.
+func (i *Instance) nextClusterPort(why error) error {
+	slog.Warn("the API server's port was taken meanwhile, choosing another", "port", i.Config.ClusterPort, "error", why)
+	port, err := freePort(i.Config.ClusterPort+1, 200)
+	if err != nil {
+		return err
+	}
+	i.Config.ClusterPort = port
+	return i.Save()
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
