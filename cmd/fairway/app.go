@@ -50,6 +50,7 @@ HelmRelease.`,
 		newAppSyncCommand(o), newAppTerminateCommand(o), newAppWaitCommand(o), newAppHistoryCommand(o), newAppRollbackCommand(o),
 		newAppPinCommand(o), newAppUnpinCommand(o), newAppDeleteCommand(o),
 	)
+	completeNames(cmd, o.appNames)
 	return cmd
 }
 

@@ -29,6 +29,7 @@ import (
 func newAppDiffCommand(o *appOptions) *cobra.Command {
 	var revision string
 	var exitCode bool
+	var output string
 	cmd := &cobra.Command{
 		Use:   "diff NAME",
 		Short: "Show how the cluster differs from the source",
@@ -41,26 +42,34 @@ has changed; hooks and CRDs are not compared.`,
 		Example: "  fairway app diff web-app\n  fairway app diff web-app --revision my-branch",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runAppDiff(cmd.Context(), o, args[0], revision, exitCode, cmd.OutOrStdout())
+			return runAppDiff(cmd.Context(), o, args[0], revision, exitCode, output, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&revision, "revision", "", "compare with this revision of the source")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", true, "exit with 1 where there is a difference")
+	addTextOutputFlag(cmd, &output)
 	return cmd
 }
 
-func runAppDiff(ctx context.Context, o *appOptions, name, revision string, exitCode bool, out io.Writer) error {
+func runAppDiff(ctx context.Context, o *appOptions, name, revision string, exitCode bool, output string, out io.Writer) error {
 	var diff controller.Diff
 	if err := o.ask(ctx, name, asking("diff", revision, &diff)); err != nil {
 		return fmt.Errorf("comparing %s: %w", name, err)
 	}
-	for _, item := range diff.Items {
-		if err := printDiff(out, item, isTerminal(out)); err != nil {
-			return err
-		}
+	if err := printTextOr(out, output, diff, func() error { return printDiffs(out, diff.Items) }); err != nil {
+		return err
 	}
 	if len(diff.Items) > 0 && exitCode {
 		return errDifferent()
+	}
+	return nil
+}
+
+func printDiffs(out io.Writer, items []controller.DiffItem) error {
+	for _, item := range items {
+		if err := printDiff(out, item, isTerminal(out)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -140,7 +149,7 @@ func manifest(u *unstructured.Unstructured) (string, error) {
 }
 
 func newAppRenderCommand(o *appOptions) *cobra.Command {
-	var revision, local string
+	var revision, local, output string
 	cmd := &cobra.Command{
 		Use:     "render NAME",
 		Aliases: []string{"manifests"},
@@ -151,15 +160,16 @@ shown only for a local one.`,
 		Example: "  fairway app render web-app\n  fairway app render web-app --local .",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runAppRender(cmd.Context(), o, args[0], revision, local, cmd.OutOrStdout())
+			return runAppRender(cmd.Context(), o, args[0], revision, local, output, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&revision, "revision", "", "revision of the source")
 	cmd.Flags().StringVar(&local, "local", "", "work tree of the repository to render in its place")
+	addTextOutputFlag(cmd, &output)
 	return cmd
 }
 
-func runAppRender(ctx context.Context, o *appOptions, name, revision, local string, out io.Writer) error {
+func runAppRender(ctx context.Context, o *appOptions, name, revision, local, output string, out io.Writer) error {
 	if revision != "" && local != "" {
 		return usage("--revision and --local contradict each other")
 	}
@@ -173,7 +183,11 @@ func runAppRender(ctx context.Context, o *appOptions, name, revision, local stri
 	if err != nil {
 		return fmt.Errorf("rendering %s: %w", name, err)
 	}
-	for _, object := range answer.Items {
+	return printTextOr(out, output, answer, func() error { return printManifests(out, answer.Items) })
+}
+
+func printManifests(out io.Writer, objects []*unstructured.Unstructured) error {
+	for _, object := range objects {
 		text, err := manifest(object)
 		if err != nil {
 			return err

@@ -102,6 +102,11 @@ func runAppSync(ctx context.Context, o *appOptions, f *appSyncFlags, name string
 		s := done.Status.OperationState
 		return done.Operation == nil && s != nil && s.Phase.Completed() && !s.StartedAt.Time.Before(started.Truncate(time.Second))
 	})
+	var late *waitedError
+	if errors.As(err, &late) && done != nil && done.Status.OperationState != nil && !done.Status.OperationState.Phase.Completed() {
+		s := done.Status.OperationState
+		return fmt.Errorf("sync of %s is not through after %s: %s: %s", app.Name, late.after, s.Phase, s.Message)
+	}
 	if err != nil {
 		return err
 	}
@@ -233,7 +238,7 @@ type waitedError struct {
 	after time.Duration
 }
 
-func (e *waitedError) Error() string { return fmt.Sprintf("%s is not there after %s", e.name, e.after) }
+func (e *waitedError) Error() string { return fmt.Sprintf("%s: what was asked for was not seen within %s", e.name, e.after) }
 
 // followOnce is one watch; the API server ends them now and then.
 func followOnce(ctx context.Context, c client.WithWatch, obj client.Object, done func(client.Object) bool) (bool, error) {

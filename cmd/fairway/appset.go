@@ -35,6 +35,9 @@ FILE is a manifest; '-' is standard input.`,
 	}
 	cmd.PersistentFlags().StringVarP(&o.namespace, "appset-namespace", "N", "", "namespace of the ApplicationSet (default "+defaultAppNamespace+")")
 	cmd.AddCommand(newAppSetListCommand(o), newAppSetGetCommand(o), newAppSetCreateCommand(o), newAppSetPreviewCommand(o), newAppSetDeleteCommand(o))
+	completeNames(cmd, func(ctx context.Context) ([]string, error) {
+		return o.namesOf(ctx, argo.GroupVersion.WithKind(argo.ApplicationSetKind), o.appNamespace())
+	})
 	return cmd
 }
 

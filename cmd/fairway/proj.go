@@ -33,6 +33,9 @@ the namespace argocd.`,
 	for _, edit := range projEdits {
 		cmd.AddCommand(newProjEditCommand(o, edit))
 	}
+	completeNames(cmd, func(ctx context.Context) ([]string, error) {
+		return o.namesOf(ctx, argo.GroupVersion.WithKind(argo.AppProjectKind), defaultAppNamespace)
+	})
 	return cmd
 }
 

@@ -31,6 +31,7 @@ NAMESPACE/NAME. A push to a repository that does not exist creates it too.`,
 	g.addServerFlag(cmd)
 	cmd.AddCommand(newRepoListCommand(g), newRepoShowCommand(g), newRepoCreateCommand(g),
 		newRepoDeleteCommand(g), newRepoMirrorCommand(g))
+	completeNames(cmd, g.repoNames)
 	return cmd
 }
 
@@ -207,6 +208,24 @@ func listMirrors(ctx context.Context, api *apiClient, w io.Writer) error {
 // addOutputFlag adds -o to a command that prints data.
 func addOutputFlag(cmd *cobra.Command, output *string) {
 	cmd.Flags().StringVarP(output, "output", "o", "table", "json, yaml, jsonpath=TEMPLATE or table")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml", "jsonpath="}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// addTextOutputFlag is addOutputFlag for what is text by itself, not a table.
+func addTextOutputFlag(cmd *cobra.Command, output *string) {
+	cmd.Flags().StringVarP(output, "output", "o", "", "json, yaml or jsonpath=TEMPLATE (default: as text)")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml", "jsonpath="}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// printTextOr calls text where no form was asked for, and else writes v in it.
+func printTextOr(w io.Writer, output string, v any, text func() error) error {
+	switch {
+	case output == "":
+		return text()
+	case output == "table":
+		return usage("-o table: want json, yaml or jsonpath=TEMPLATE")
+	}
+	return printData(w, output, v, nil)
 }
 
 // printData writes v as JSON or YAML, or what a path selects of it as kubectl
