@@ -83,7 +83,11 @@ func printRollback(out io.Writer, name string, result controller.RollbackResult)
 		}
 	}
 	if commits == 0 && !result.Pinned {
-		fmt.Fprintf(out, "%s reads in %s what it read at %s: nothing to restore\n", name, result.Branch, shortCommits(result.Revision))
+		where := ""
+		if result.Branch != "" {
+			where = " in " + result.Branch
+		}
+		fmt.Fprintf(out, "%s reads%s what it read at %s: nothing to restore\n", name, where, shortCommits(result.Revision))
 	}
 	if result.Pinned {
 		fmt.Fprintf(out, "%s is pinned\n", name)

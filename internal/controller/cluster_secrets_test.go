@@ -60,6 +60,25 @@ func TestDestinationIsFound(t *testing.T) {
 	}
 }
 
+// TestWhatOfADestinationIsDenied: it is said whether it is the cluster or the
+// namespace, and by which entry.
+func TestWhatOfADestinationIsDenied(t *testing.T) {
+	at := argo.ApplicationDestination{Server: "https://eu.example", Name: "eu", Namespace: "a"}
+	all := argo.ApplicationDestination{Server: "*", Namespace: "*"}
+	for want, list := range map[string][]argo.ApplicationDestination{
+		`denies the cluster eu (spec.destinations[1])`:                  {all, {Server: "!https://eu.example", Namespace: "*"}},
+		`denies the cluster eu (spec.destinations[0])`:                  {{Name: "!e*", Namespace: "a"}, all},
+		`denies the namespace "a" of cluster eu (spec.destinations[1])`: {all, {Server: "*", Namespace: "!a"}},
+		`does not permit the cluster eu: no spec.destinations has it`:   {{Name: "us", Namespace: "*"}, {Name: "!us", Namespace: "*"}},
+		`does not permit the namespace "a" of cluster eu`:               {{Name: "eu", Namespace: "b"}, {Name: "us", Namespace: "a"}},
+		``: {all},
+	} {
+		if got := destinationProblem(&argo.AppProject{Spec: argo.AppProjectSpec{Destinations: list}}, at); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestProjectPermitsClusters(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -80,7 +99,7 @@ func TestProjectPermitsClusters(t *testing.T) {
 		{"neither server nor name", []argo.ApplicationDestination{{Namespace: "*"}}, home.destination("a"), false},
 	} {
 		p := &argo.AppProject{Spec: argo.AppProjectSpec{Destinations: c.permitted}}
-		if got := permitsDestination(p, c.at); got != c.want {
+		if got := destinationProblem(p, c.at) == ""; got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}

@@ -267,14 +267,6 @@ func (m *memory) startOver() {
 	m.ready, m.due = applied{}, due{}
 }
 
-// abroad is where the place is, for messages, where it is not this cluster.
-func (p place) abroad() string {
-	if p.cluster == nil {
-		return ""
-	}
-	return " of cluster " + p.name
-}
-
 // mapping is the resource of a kind in the Application's cluster.
 func (a *applicationRun) mapping(gvk schema.GroupVersionKind) (*meta.RESTMapping, error) {
 	client, err := a.clientOf(a.owner())

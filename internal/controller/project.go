@@ -98,8 +98,8 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	if dest := a.app.Spec.Destination.Namespace; !permitsDestination(p, a.at.destination(dest)) {
-		return &ProjectError{p.Name, fmt.Sprintf("does not permit the destination namespace %q%s", dest, a.at.abroad())}
+	if problem := destinationProblem(p, a.at.destination(a.app.Spec.Destination.Namespace)); problem != "" {
+		return &ProjectError{p.Name, problem + ", which is the destination"}
 	}
 	if err := a.permitsCluster(ctx, p); err != nil {
 		return err
@@ -164,8 +164,10 @@ func (a *applicationRun) permitsObject(p *argo.AppProject, o *unstructured.Unstr
 	if scope == meta.RESTScopeNameRoot {
 		return nil
 	}
-	if ns := o.GetNamespace(); ns != "" && !permitsDestination(p, a.at.destination(ns)) {
-		return &ProjectError{p.Name, fmt.Sprintf("does not permit the namespace of %s%s", ref, a.at.abroad())}
+	if ns := o.GetNamespace(); ns != "" {
+		if problem := destinationProblem(p, a.at.destination(ns)); problem != "" {
+			return &ProjectError{p.Name, fmt.Sprintf("%s, which %s is for", problem, ref)}
+		}
 	}
 	if namespacedKindDenied(p, ref) {
 		return &ProjectError{p.Name, fmt.Sprintf("does not permit the kind of %s", ref)}

@@ -177,7 +177,7 @@ func TestProjectPermits(t *testing.T) {
 		}
 	}
 	for ns, want := range map[string]bool{"team-a": true, "team-x": false, "kube-system": false} {
-		if got := permitsDestination(p, home.destination(ns)); got != want {
+		if got := destinationProblem(p, home.destination(ns)) == ""; got != want {
 			t.Errorf("namespace %s: %v", ns, got)
 		}
 	}
