@@ -238,7 +238,9 @@ type waitedError struct {
 	after time.Duration
 }
 
-func (e *waitedError) Error() string { return fmt.Sprintf("%s: what was asked for was not seen within %s", e.name, e.after) }
+func (e *waitedError) Error() string {
+	return fmt.Sprintf("%s: what was asked for was not seen within %s", e.name, e.after)
+}
 
 // followOnce is one watch; the API server ends them now and then.
 func followOnce(ctx context.Context, c client.WithWatch, obj client.Object, done func(client.Object) bool) (bool, error) {
