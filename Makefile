@@ -73,7 +73,7 @@ bench-compare: build ## Measure Flux and Argo CD as bench does us, where their p
 
 .PHONY: soak
 soak: build ## The long tests: faults, thousands of objects, hours
-	@FAIRWAY_SOAK=1 go test -vet=off -count=1 -timeout 3h -run Soak ./test/e2e/... || { cat bin/faults.txt; exit 1; }
+	@FAIRWAY_SOAK=1 go test -vet=off -count=1 -p 1 -timeout 3h -run Soak ./test/e2e/... ./test/shards/... || { cat bin/faults.txt; exit 1; }
 	@cat bin/faults.txt
 
 .PHONY: bases

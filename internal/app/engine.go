@@ -22,6 +22,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/controller"
 	"github.com/fairway-cd/fairway/internal/controller/repository"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/kube/dense"
 	"github.com/fairway-cd/fairway/internal/web"
 )
 
@@ -53,7 +54,8 @@ func (s *Server) newEngine(st *stores, shards controller.Shards) (*engine, error
 		Metrics: metricsserver.Options{BindAddress: "0"}, // served on the one port
 		// Nobody reads the managed fields of deliveries, and where a write has
 		// none the API server leaves those that there are.
-		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache:    cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		NewCache: dense.NewCache,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine: %w", err)

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +19,7 @@ import (
 
 	argo "github.com/fairway-cd/fairway/api/argoproj/v1alpha1"
 	"github.com/fairway-cd/fairway/internal/core"
+	"github.com/fairway-cd/fairway/internal/kube/dense"
 )
 
 // argoApplicationSets is the part of Argo CD's dialect that a controller of
@@ -46,6 +48,9 @@ func (r *applicationSets) applications(mgr manager.Manager) ctrlsource.Source {
 		CreateFunc: func(_ context.Context, e event.CreateEvent, _ queue) { r.applicationChanged(e.Object) },
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { r.applicationChanged(e.Object) },
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ queue) {
+			if metav1.GetControllerOfNoCopy(e.ObjectOld) == nil && metav1.GetControllerOfNoCopy(e.ObjectNew) == nil {
+				return // of no set
+			}
 			if setCares(e.ObjectOld, e.ObjectNew) {
 				r.applicationChanged(e.ObjectOld)
 				r.applicationChanged(e.ObjectNew)
@@ -70,15 +75,14 @@ func setCares(old, now client.Object) bool {
 	if !ok1 || !ok2 || userChanged(a, b) {
 		return true
 	}
-	for _, path := range [][]string{
-		{"metadata", "labels"}, {"metadata", "finalizers"}, {"metadata", "ownerReferences"},
-		{"status", "sync"}, {"status", "health"}, {"status", "operationState", "phase"}, {"status", "operationState", "startedAt"},
-	} {
-		was, _, _ := unstructured.NestedFieldNoCopy(a.Object, path...)
-		is, _, _ := unstructured.NestedFieldNoCopy(b.Object, path...)
-		if !apiequality.Semantic.DeepEqual(was, is) {
-			return true
-		}
+	differ := func(a, b map[string]any, paths ...[]string) bool {
+		return slices.ContainsFunc(paths, func(path []string) bool {
+			was, _, _ := unstructured.NestedFieldNoCopy(a, path...)
+			is, _, _ := unstructured.NestedFieldNoCopy(b, path...)
+			return !apiequality.Semantic.DeepEqual(was, is)
+		})
 	}
-	return false
+	return differ(a.Object, b.Object, []string{"metadata", "labels"}, []string{"metadata", "finalizers"}, []string{"metadata", "ownerReferences"}) ||
+		differ(dense.Field(a, "status"), dense.Field(b, "status"),
+			[]string{"sync"}, []string{"health"}, []string{"operationState", "phase"}, []string{"operationState", "startedAt"})
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/git"
 	"github.com/fairway-cd/fairway/internal/health"
 	"github.com/fairway-cd/fairway/internal/kube"
+	"github.com/fairway-cd/fairway/internal/kube/dense"
 	"github.com/fairway-cd/fairway/internal/release"
 	"github.com/fairway-cd/fairway/internal/render"
 	"github.com/fairway-cd/fairway/internal/secrets/sealed"
@@ -151,7 +152,7 @@ func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 	// The name that the program has; client-go makes a field manager of it.
 	config := rest.CopyConfig(cluster.Config)
 	config.UserAgent = "fairway/test"
-	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: testScheme(t), Metrics: metricsserver.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: testScheme(t), Metrics: metricsserver.Options{BindAddress: "0"}, NewCache: dense.NewCache})
 	if err != nil {
 		t.Fatal(err)
 	}

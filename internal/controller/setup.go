@@ -31,6 +31,7 @@ import (
 	"github.com/fairway-cd/fairway/internal/core"
 	"github.com/fairway-cd/fairway/internal/core/fence"
 	"github.com/fairway-cd/fairway/internal/health"
+	"github.com/fairway-cd/fairway/internal/kube/dense"
 	"github.com/fairway-cd/fairway/internal/mark"
 	"github.com/fairway-cd/fairway/internal/orphan"
 )
@@ -222,14 +223,14 @@ func userChanged(old, now client.Object) bool {
 		!apiequality.Semantic.DeepEqual(a.GetLabels(), b.GetLabels()) ||
 		!apiequality.Semantic.DeepEqual(a.Object["operation"], b.Object["operation"]) ||
 		!apiequality.Semantic.DeepEqual(a.GetAnnotations(), b.GetAnnotations()) ||
-		operationPhase(a) != operationPhase(b) && operationPhase(b) == argo.OperationTerminating ||
-		a.GetUID() != b.GetUID() || (a.GetDeletionTimestamp() == nil) != (b.GetDeletionTimestamp() == nil)
+		a.GetUID() != b.GetUID() || (a.GetDeletionTimestamp() == nil) != (b.GetDeletionTimestamp() == nil) ||
+		a.GetKind() == argo.ApplicationKind && operationPhase(b) == argo.OperationTerminating && operationPhase(a) != argo.OperationTerminating
 }
 
 // operationPhase is that of the Application's operation. It is ours to write,
 // but for one value, with which people end an operation.
 func operationPhase(u *unstructured.Unstructured) argo.OperationPhase {
-	phase, _, _ := unstructured.NestedString(u.Object, "status", "operationState", "phase")
+	phase, _, _ := unstructured.NestedString(dense.Field(u, "status"), "operationState", "phase")
 	return argo.OperationPhase(phase)
 }
 
