@@ -182,27 +182,8 @@ func (s *Store) Show(_ context.Context, name core.Name) (Info, error) {
 			info.LastPush, info.LastPushBy = lines[n-1].When, lines[n-1].Who
 		}
 	}
-	info.Size, err = diskSize(r.dir)
+	info.Size, err = r.size.of(r.dir)
 	return info, err
-}
-
-// diskSize is the sum of the files below dir.
-func diskSize(dir string) (int64, error) {
-	var size int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return ignoreMissing(err)
-		}
-		info, err := d.Info()
-		if err == nil {
-			size += info.Size()
-		}
-		return ignoreMissing(err)
-	})
-	if err != nil {
-		return 0, fmt.Errorf("measuring a repository: %w", err)
-	}
-	return size, nil
 }
 
 func ignoreMissing(err error) error {

@@ -21,14 +21,14 @@ func TestNames(t *testing.T) {
 		"http://me@127.0.0.1:9410/git/%6fther.git":    other,
 		"http://127.0.0.1:9410/git/default/other.git": other,
 		"http://127.0.0.1:9410/git/other.git.git":     other,
-		"/git/other.git":                              other,
-		"http://127.0.0.1:9410/git/":                  "http://127.0.0.1:9410/git/demo",
-		"http://127.0.0.1:9410/git/team-a/x.git":      "https://git.example.com/git/team-a/x",
-		"https://u:p@GitHub.com/Org/Repo.git":         "https://github.com/org/repo",
-		"git@github.com:org/repo.git":                 "ssh://github.com/org/repo",
-		"ssh://git@github.com/org/repo":               "git@github.com:org/repo",
-		"oci://u@ghcr.io/org/chart":                   "oci://ghcr.io/org/chart",
-		"https://charts.example.com/stable?x=y":       "https://charts.example.com/stable",
+		"/git/other.git":                         other,
+		"http://127.0.0.1:9410/git/":             "http://127.0.0.1:9410/git/demo",
+		"http://127.0.0.1:9410/git/team-a/x.git": "https://git.example.com/git/team-a/x",
+		"https://u:p@GitHub.com/Org/Repo.git":    "https://github.com/org/repo",
+		"git@github.com:org/repo.git":            "ssh://github.com/org/repo",
+		"ssh://git@github.com/org/repo":          "git@github.com:org/repo",
+		"oci://u@ghcr.io/org/chart":              "oci://ghcr.io/org/chart",
+		"https://charts.example.com/stable?x=y":  "https://charts.example.com/stable",
 	} {
 		if names := s.Names(url); !slices.Contains(names, want) {
 			t.Errorf("%s has the names %q, and not %s", url, names, want)

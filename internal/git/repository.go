@@ -36,6 +36,7 @@ type repository struct {
 	recovery  sync.Mutex
 	recovered bool
 
+	size lastSize
 	// settings are never nil.
 	settings atomic.Pointer[Settings]
 	// mirror is the state of fetches; nil for embedded repositories.

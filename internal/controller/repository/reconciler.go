@@ -49,9 +49,10 @@ type Store interface {
 type Description struct {
 	URL           string
 	DefaultBranch string
-	Size          int64
-	Branches      int
-	LastPush      *fairway.Push
+	// Size is in bytes, and may be a minute old.
+	Size     int64
+	Branches int
+	LastPush *fairway.Push
 }
 
 // Reconciler makes the store and the objects agree. An object makes a
@@ -119,6 +120,10 @@ func (r *Reconciler) Ensure(ctx context.Context, name core.Name) error {
 // statusDelay bounds how often a busy repository's status is written.
 const statusDelay = 2 * time.Second
 
+// sizeDelay is how long after something has changed the size is told of: longer
+// than a Description's may be old.
+const sizeDelay = time.Minute + time.Second
+
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	obj := &fairway.Repository{}
@@ -141,13 +146,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if equality.Semantic.DeepEqual(before.Status, obj.Status) {
 		return ctrl.Result{}, cause
 	}
+	// What it takes on the disk is measured now and then: the last push of many
+	// is told of by the time that this is due.
+	later := ctrl.Result{RequeueAfter: sizeDelay}
 	if last := before.Status.LastPush; cause == nil && last != nil && time.Since(last.Time.Time) < statusDelay && obj.Status.ObservedGeneration == before.Status.ObservedGeneration {
 		return ctrl.Result{RequeueAfter: statusDelay}, nil
 	}
 	if err := r.client.Status().Patch(ctx, obj, client.MergeFrom(before)); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	return ctrl.Result{}, cause
+	if cause != nil {
+		return ctrl.Result{}, cause
+	}
+	return later, nil
 }
 
 func (r *Reconciler) remove(ctx context.Context, obj *fairway.Repository, name core.Name) error {
