@@ -64,7 +64,7 @@ func (r *applications) Reconcile(ctx context.Context, req reconcile.Request) (re
 	u = m.newest(u)
 	app, err := readApplication(u)
 	run := &applicationRun{
-		applications: r, key: req.NamespacedName, why: why, memory: m,
+		applications: r, key: req.NamespacedName, why: m.owe(why), memory: m,
 		object: u, app: app, status: app.Status.DeepCopy(), now: time.Now(),
 	}
 	leave, res, failed := run.enter(ctx)
@@ -167,6 +167,7 @@ func (a *applicationRun) reconcile(ctx context.Context, specErr error) (reconcil
 		return a.refuse(ctx, argo.ConditionInvalidSpecError, err)
 	}
 	a.target = t
+	a.met()
 	return a.advance(ctx, t)
 }
 

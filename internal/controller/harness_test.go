@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +74,7 @@ type house struct {
 	store  *git.Store
 	url    string
 	engine *Engine
+	lost   atomic.Value // storeSources'
 	stop   func()
 }
 
@@ -80,9 +82,14 @@ type house struct {
 type storeSources struct {
 	store *git.Store
 	packages
+	// gone is a repository that cannot be read for now, by the end of its URL.
+	gone *atomic.Value
 }
 
 func (s storeSources) Resolve(ctx context.Context, r SourceRequest) (core.Snapshot, error) {
+	if gone, _ := s.gone.Load().(string); gone != "" && strings.HasSuffix(r.URL, gone) {
+		return core.Snapshot{}, errors.New("the repository cannot be read")
+	}
 	if r.Chart != "" {
 		return s.chart(ctx, r)
 	}
@@ -168,7 +175,7 @@ func startHouse(t testing.TB, dir string, with ...func(*Options)) *house {
 	}
 	deployer := deploy.New(k, deploy.WithAnswered(watcher.Observe), deploy.WithHealth(rules.Of))
 	clusters := fleet.New(&fleet.Parts{Client: k, Deployer: deployer, Watcher: watcher, Releases: releases}, fleet.Opener(k, rules.Of, nil))
-	sources := storeSources{store, newPackages()}
+	sources := storeSources{store, newPackages(), &h.lost}
 	stages := Stages{
 		Sources: sources, Packages: sources, Releases: releases, Renderer: render.NewEngine(render.Limits{}),
 		Deployer: clusters, Watcher: clusters, Fleet: clusters, Health: rules,
@@ -224,9 +231,7 @@ func (h *house) repo(name string, files map[string]string) *testkit.Repo {
 
 // in is the house for a subtest.
 func (h *house) in(t testing.TB) *house {
-	sub := *h
-	sub.t = t
-	return &sub
+	return &house{t: t, ctx: h.ctx, kube: h.kube, store: h.store, url: h.url, engine: h.engine, stop: h.stop}
 }
 
 // push commits the files and pushes; the hash is returned.

@@ -93,7 +93,7 @@ func (r *kustomizations) Reconcile(ctx context.Context, req reconcile.Request) (
 		return reconcile.Result{}, nil
 	}
 	m := r.memories.of(req.NamespacedName)
-	run := &kustomizationRun{kustoms: r, fluxObject: fluxObject{Engine: r.Engine, memory: m, key: req.NamespacedName, why: why, object: m.newest(u), now: time.Now()}}
+	run := &kustomizationRun{kustoms: r, fluxObject: fluxObject{Engine: r.Engine, memory: m, key: req.NamespacedName, why: m.owe(why), object: m.newest(u), now: time.Now()}}
 	before := run.object.GetResourceVersion()
 	defer func() { r.depends.tellAnyChange(r.wake, kustomDep(run.key), run.fluxObject, before) }()
 	k, err := r.opts.Lockdown.kustomization(run.object)
@@ -207,6 +207,7 @@ func (k *kustomizationRun) fromSource(ctx context.Context) (reconcile.Result, er
 		t.from = k.read.id()
 	}
 	k.target = t
+	k.met()
 	if err := k.permitsClear(ctx, k.key.Namespace, t); err != nil {
 		return k.fail(ctx, reasonClear, err)
 	}

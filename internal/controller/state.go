@@ -46,7 +46,20 @@ type memory struct {
 	// reconciles in a row have failed.
 	polled   time.Time
 	failures int
+	// owed is what has happened and was not looked at yet.
+	owed reason
 }
+
+// owe adds to the reasons of a reconcile those of earlier ones that failed
+// before they came to what is wanted, and keeps them until met: whatever wakes
+// the delivery next, such as a drift, must not be taken for all that there is.
+func (m *memory) owe(why reason) reason {
+	m.owed |= why &^ (drifted | timerFired)
+	return why | m.owed
+}
+
+// met says that what is wanted by now is known.
+func (m *memory) met() { m.owed = 0 }
 
 // target is what is wanted: revisions, and the objects that they render to.
 type target struct {
