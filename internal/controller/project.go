@@ -196,13 +196,15 @@ func matchKind(list []metav1.GroupKind, ref core.ObjectRef) bool {
 }
 
 // permitsSource: of the names of a repository, some pattern matches one, and
-// none that begins with "!" matches any.
+// none that begins with "!" matches any. What has no name, because it cannot be
+// read, is refused by whoever would read it where everything is permitted.
 func permitsSource(p *argo.AppProject, names []string) bool {
 	permitted := false
 	for _, pattern := range p.Spec.SourceRepos {
 		pattern, denied := strings.CutPrefix(pattern, "!")
 		pattern = normalURL(pattern)
-		if !slices.ContainsFunc(names, func(name string) bool { return matches(pattern, name) }) {
+		unnamed := len(names) == 0 && (denied || pattern == "*")
+		if !unnamed && !slices.ContainsFunc(names, func(name string) bool { return matches(pattern, name) }) {
 			continue
 		}
 		if denied {

@@ -176,6 +176,14 @@ func TestProjectPermits(t *testing.T) {
 			t.Errorf("source %s: %v", url, got)
 		}
 	}
+	for _, c := range []struct {
+		patterns []string
+		want     bool
+	}{{[]string{"*"}, true}, {[]string{"*", "!https://github.com/myorg/secret"}, false}, {[]string{"https://*"}, false}} {
+		if got := permitsSource(&argo.AppProject{Spec: argo.AppProjectSpec{SourceRepos: c.patterns}}, nil); got != c.want {
+			t.Errorf("what has no name is permitted by %q: %v", c.patterns, got)
+		}
+	}
 	for ns, want := range map[string]bool{"team-a": true, "team-x": false, "kube-system": false} {
 		if got := destinationProblem(p, home.destination(ns)) == ""; got != want {
 			t.Errorf("namespace %s: %v", ns, got)

@@ -48,6 +48,7 @@ func TestFencedActions(t *testing.T) {
 	if _, err := openWith(first, "").Install(t.Context(), chartOf(web("1.0.0")), map[string]any{"color": "blue"}, short); err != nil {
 		t.Fatalf("while the fence holds: %v", err)
 	}
+	first.closed.Store(true)
 	// closing closes the gate when the templates are rendered, which is after
 	// all that is read and before all that is written.
 	closing := func(g *gate, version string) release.Render {
@@ -68,7 +69,6 @@ func TestFencedActions(t *testing.T) {
 			return err
 		},
 		"rollback": func() error {
-			first.closed.Store(true)
 			_, err := openWith(first, "").Rollback(t.Context(), 1, short)
 			return err
 		},
