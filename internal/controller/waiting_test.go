@@ -457,8 +457,8 @@ func TestForegroundAndBackground(t *testing.T) {
 	h := newHouse(t)
 	h.namespace("argocd")
 	h.repo("grounds", map[string]string{"app/d.yaml": deployment("web", 1, "web:1")})
-	for finalizer, waits := range map[string]bool{argo.Finalizer: true, argo.ForegroundFinalizer: true, argo.BackgroundFinalizer: false} {
-		name := "ground-" + fmt.Sprint(len(finalizer))
+	for name, finalizer := range map[string]string{"ground": argo.Finalizer, "foreground": argo.ForegroundFinalizer, "background": argo.BackgroundFinalizer} {
+		waits := finalizer != argo.BackgroundFinalizer
 		h.apply(finalizers(h.application(name, "grounds", "app", name, automated), finalizer))
 		h.waitApp(name, "to be synced", healthy)
 		// Something that holds what the Deployment has made.

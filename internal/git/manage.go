@@ -106,6 +106,9 @@ func (s *Store) Delete(ctx context.Context, name core.Name) error {
 		return err
 	}
 	lock, err := waitLock(ctx, r.lockPath(), true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &NotFoundError{Repository: name.String()} // somebody was faster
+	}
 	if err != nil {
 		return fmt.Errorf("deleting repository %s: %w", name, err)
 	}
