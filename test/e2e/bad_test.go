@@ -3,10 +3,12 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -116,6 +118,10 @@ func TestBadInput(t *testing.T) {
 	}
 	dir := shared.repository(t, "bad-input", good)
 	shared.apply(t, manifests)
+	// While nobody knows what one of them was, no image is collected.
+	defer func() {
+		shared.kubectl(t, append([]string{"delete", "applications", "-n", "argocd"}, slices.Collect(maps.Values(names))...)...)
+	}()
 	for _, app := range names {
 		shared.want(t, "Synced", "get", "application", app, "-n", "argocd", "-o", "jsonpath={.status.sync.status}")
 	}
