@@ -117,10 +117,7 @@ func (p *plane) start(ctx context.Context) error {
 	if err := waitUsable(ctx, p.client, p.options.KwokNodes, p.failed); err != nil {
 		return err
 	}
-	if err := p.report(); err != nil {
-		return err
-	}
-	return nil
+	return p.report()
 }
 
 // startServers starts etcd and the API server beside each other: the latter

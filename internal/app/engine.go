@@ -12,7 +12,6 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -50,11 +49,8 @@ func (s *Server) newEngine(st *stores, shards controller.Shards) (*engine, error
 	config := rest.CopyConfig(st.config)
 	config.QPS, config.Burst = -1, -1
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme:  scheme,
-		Metrics: metricsserver.Options{BindAddress: "0"}, // served on the one port
-		// Nobody reads the managed fields of deliveries, and where a write has
-		// none the API server leaves those that there are.
-		Cache:    cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Scheme:   scheme,
+		Metrics:  metricsserver.Options{BindAddress: "0"}, // served on the one port
 		NewCache: dense.NewCache,
 	})
 	if err != nil {

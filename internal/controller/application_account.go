@@ -20,11 +20,10 @@ import (
 // that its project has for the destination, or, where the project has none for
 // any, as ourselves.
 func (a *applicationRun) actAs(ctx context.Context) error {
-	p, err := a.project(ctx, a.app)
+	p, err := a.itsProject(ctx)
 	if err != nil {
 		return err
 	}
-	a.projectIs = p
 	a.delivery.options.As, err = destinationUser(p, a.app, a.at)
 	return err
 }

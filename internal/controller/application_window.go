@@ -25,7 +25,7 @@ func checkWindows(p *argo.AppProject, refused *SpecError) {
 
 // window asks the project's sync windows about an operation.
 func (a *applicationRun) window(ctx context.Context, op syncwindow.Operation) (syncwindow.Verdict, error) {
-	p, err := a.project(ctx, a.app)
+	p, err := a.itsProject(ctx)
 	if err != nil {
 		return syncwindow.Verdict{}, err
 	}

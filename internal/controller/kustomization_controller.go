@@ -115,18 +115,16 @@ func (r *kustomizations) Reconcile(ctx context.Context, req reconcile.Request) (
 	return res, err
 }
 
-func (r *kustomizations) owner(key types.NamespacedName) core.Owner {
-	return core.Owner{Dialect: core.Flux, Kind: kustomizev1.KustomizationKind, Namespace: key.Namespace, Name: key.Name}
-}
-
+// forget drops what is known of a Kustomization that is gone.
 func (r *kustomizations) forget(key types.NamespacedName) {
+	owner := fluxOwner(key)
 	r.memories.forget(key)
 	r.reads.leave(key)
-	r.private.forget(r.owner(key))
-	r.forgetHealth(r.owner(key))
+	r.private.forget(owner)
+	r.forgetHealth(owner)
 	r.depends.set(key)
-	r.stages.Watcher.Forget(r.owner(key))
-	r.forgetPlace(r.owner(key))
+	r.stages.Watcher.Forget(owner)
+	r.forgetPlace(owner)
 }
 
 func (k *kustomizationRun) reconcile(ctx context.Context, specErr error) (reconcile.Result, error) {

@@ -67,7 +67,7 @@ func (k *kustomizationRun) finalize(ctx context.Context) (reconcile.Result, erro
 	policy := k.k.GetDeletionPolicy()
 	remove := policy == kustomizev1.DeletionPolicyDelete || policy == kustomizev1.DeletionPolicyWaitForTermination ||
 		policy == kustomizev1.DeletionPolicyMirrorPrune && k.k.Spec.Prune
-	owner := k.kustoms.owner(k.key)
+	owner := fluxOwner(k.key)
 	if remove && !k.k.Spec.Suspend && k.accountGone(ctx) {
 		// As in Flux: nobody is there who could delete it.
 		k.event(k.object, "Warning", "PruneSkipped", "what was applied stays, because its ServiceAccount is gone: "+kustomizationUser(k.k))
@@ -99,7 +99,7 @@ func (k *kustomizationRun) finalize(ctx context.Context) (reconcile.Result, erro
 
 // remain says why the deletion is not through.
 func (k *kustomizationRun) remain(ctx context.Context, err error) (reconcile.Result, error) {
-	owner, w := k.kustoms.owner(k.key), k.parting
+	owner, w := fluxOwner(k.key), k.parting
 	var held *deploy.WaitingError
 	if !errors.As(err, &held) {
 		return k.fail(ctx, meta.PruneFailedReason, fmt.Errorf("delete what was applied: %w", err))

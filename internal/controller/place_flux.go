@@ -57,7 +57,7 @@ func (k *kustomizationRun) enter(ctx context.Context) (leave func(), res reconci
 	if k.k.Spec.Suspend || k.k.DeletionTimestamp != nil && !k.removes() {
 		return func() {}, res, nil
 	}
-	owner := k.kustoms.owner(k.key)
+	owner := fluxOwner(k.key)
 	fresh, located := k.locateFlux(owner, k.k.Spec.KubeConfig)
 	if located != nil && k.k.DeletionTimestamp != nil && len(k.inventory()) == 0 {
 		fresh, located = k.bind(owner, home) // nothing was applied anywhere

@@ -92,9 +92,21 @@ func (e *Engine) createDefaultProject(ctx context.Context, key types.NamespacedN
 	return u, err
 }
 
+// itsProject is the Application's project, read once in a run.
+func (a *applicationRun) itsProject(ctx context.Context) (*argo.AppProject, error) {
+	if a.projectIs != nil {
+		return a.projectIs, nil
+	}
+	p, err := a.project(ctx, a.app)
+	if err == nil {
+		a.projectIs = p
+	}
+	return p, err
+}
+
 // permitted says whether the project lets the Application deliver t.
 func (a *applicationRun) permitted(ctx context.Context, t *target) error {
-	p, err := a.project(ctx, a.app)
+	p, err := a.itsProject(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,7 +132,7 @@ func (a *applicationRun) permitted(ctx context.Context, t *target) error {
 // permitsSources says whether the project lets the Application read what it is
 // made of. It is asked before that is read.
 func (a *applicationRun) permitsSources(ctx context.Context) error {
-	p, err := a.project(ctx, a.app)
+	p, err := a.itsProject(ctx)
 	if err != nil {
 		return err
 	}

@@ -124,7 +124,7 @@ const argoKeys = "argocd-gpg-keys-cm"
 // verified is an error unless each of the revisions is signed with one of the
 // project's signatureKeys, of which Argo CD's ConfigMap has the public keys.
 func (a *applicationRun) verified(ctx context.Context, snaps []core.Snapshot) error {
-	p, err := a.project(ctx, a.app)
+	p, err := a.itsProject(ctx)
 	if err != nil || len(p.Spec.SignatureKeys) == 0 {
 		return err
 	}

@@ -119,9 +119,7 @@ func (e *Engine) applicationView(ctx context.Context, u *unstructured.Unstructur
 	if err := run.actAs(ctx); err != nil {
 		return nil, err
 	}
-	if p, err := e.project(ctx, app); err == nil {
-		v.signed = len(p.Spec.SignatureKeys) > 0
-	}
+	v.signed = len(run.projectIs.Spec.SignatureKeys) > 0
 	v.manual = run.automation() == nil
 	v.permitted = func(t *target) error {
 		if err := run.permitsSources(ctx); err != nil {

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/fairway-cd/fairway/internal/core/loopback"
 )
 
 // Cluster is a cluster and what lets us in. It is never changed. Printing it
@@ -191,7 +193,7 @@ func (c *Cluster) seal() error {
 
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return loopback.Named(host) || ip != nil && ip.IsLoopback()
 }
 
 func digest(c *Cluster) string {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/go-jsonnet"
@@ -256,7 +257,7 @@ var quotedString = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'`)
 // that are no code.
 func (j *job) jsonnetSecrets(i *importer) redactor {
 	r := newRedactor()
-	for _, v := range append(append([]JsonnetVar{}, j.req.Plain.ExtVars...), j.req.Plain.TLAs...) {
+	for _, v := range slices.Concat(j.req.Plain.ExtVars, j.req.Plain.TLAs) {
 		r.add(v.Value)
 		addQuoted(r, v.Value)
 	}

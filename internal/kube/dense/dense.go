@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"strings"
 
 	"github.com/klauspost/compress/s2"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -22,16 +21,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// mark begins what is packed. No JSON text that an API server sends has it.
-const mark = "\x00packed\x00"
+// packed is a value that is held packed: a type that objects may have (deep
+// copies know it), and that nobody can write into one, for the API machinery
+// reads all numbers as int64 or float64.
+type packed = json.Number
 
 // NewCache is for manager.Options: a cache that holds unstructured objects
-// packed, without their managed fields. Objects of Go types are held as ever.
+// packed. Objects of Go types are held as ever. The managed fields of neither
+// are held; where a write has none the API server leaves those that there are.
 func NewCache(config *rest.Config, o cache.Options) (cache.Cache, error) {
-	if o.DefaultTransform == nil {
-		o.DefaultTransform = cache.TransformStripManagedFields()
-	}
-	strip := o.DefaultTransform
+	strip := cache.TransformStripManagedFields()
 	o.DefaultTransform = func(in any) (any, error) {
 		out, err := strip(in)
 		if u, ok := out.(*unstructured.Unstructured); ok && err == nil {
@@ -93,7 +92,7 @@ func pack(u *unstructured.Unstructured) error {
 		if err != nil {
 			return fmt.Errorf("pack %s of %s %s/%s: %w", name, u.GetKind(), u.GetNamespace(), u.GetName(), err)
 		}
-		u.Object[name] = mark + string(s2.Encode(nil, plain))
+		u.Object[name] = packed(s2.Encode(nil, plain))
 	}
 	return nil
 }
@@ -114,11 +113,7 @@ func unpack(u *unstructured.Unstructured) error {
 
 // read returns a value as it was before it was packed.
 func read(value any) (any, error) {
-	text, ok := value.(string)
-	if !ok {
-		return value, nil
-	}
-	small, ok := strings.CutPrefix(text, mark)
+	small, ok := value.(packed)
 	if !ok {
 		return value, nil
 	}

@@ -1,8 +1,8 @@
 package dense
 
 import (
+	"encoding/json"
 	"fmt"
-	"strings"
 	"testing"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -115,8 +115,8 @@ func TestCache(t *testing.T) {
 	if len(held) != 1 {
 		t.Fatalf("told of %d objects", len(held))
 	}
-	spec, packed := held[0].Object["spec"].(string)
-	if !packed || !strings.HasPrefix(spec, mark) || len(spec) > 700 || held[0].GetName() != "web" {
+	spec, isPacked := held[0].Object["spec"].(packed)
+	if !isPacked || len(spec) > 700 || held[0].GetName() != "web" {
 		t.Errorf("held is %v", held[0].Object)
 	}
 	if !apiequality.Semantic.DeepEqual(Field(held[0], "spec"), want.Object["spec"]) || Field(held[0], "nothing") != nil {
@@ -134,8 +134,36 @@ func TestPackedIsEqualWhereItIsTheSame(t *testing.T) {
 	if a.Object["spec"] != b.Object["spec"] {
 		t.Error("the same is packed in two ways")
 	}
-	copied := b.DeepCopy() // of strings, or it would panic
+	copied := b.DeepCopy() // it would panic if it did not know the type
 	if err := unpack(copied); err != nil || !apiequality.Semantic.DeepEqual(copied.Object, deployment("x", "y").Object) {
 		t.Errorf("unpacked: %v, %v", copied.Object, err)
+	}
+}
+
+// Nobody can write what is taken for packed: one object would keep all others
+// from being listed, or make a gigabyte of ten bytes.
+func TestWhatIsWrittenIsNeverTakenForPacked(t *testing.T) {
+	forged, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "x"},
+		"bomb": "\xff\xff\xff\xff\x0f", "number": json.Number("12345678901234567890"), "small": 7, "null": nil,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(forged); err != nil {
+		t.Fatal(err)
+	}
+	want := u.DeepCopy()
+	if err := pack(u); err != nil {
+		t.Fatal(err)
+	}
+	if err := unpack(u); err != nil || !apiequality.Semantic.DeepEqual(u.Object, want.Object) {
+		t.Errorf("%v, %v", u.Object, err)
+	}
+	for name, value := range u.Object {
+		if _, number := value.(packed); number {
+			t.Errorf("%s was read as %T", name, value)
+		}
 	}
 }

@@ -35,34 +35,7 @@ func (c *client) errors(t *testing.T) {
 		}
 		c.send(t, "PUT", c.start(t), []byte("x")).want(t, http.StatusBadRequest).wantCode(t, "DIGEST_INVALID")
 	})
-	t.Run("code-5 MANIFEST_BLOB_UNKNOWN", func(t *testing.T) {
-		content := c.image(t, func(m *ocispec.Manifest) { m.Layers[0].Digest = none })
-		c.put(t, "code-5", content).want(t, http.StatusBadRequest, http.StatusNotFound).wantCode(t, "MANIFEST_BLOB_UNKNOWN")
-		c.send(t, "GET", c.path("manifests/code-5"), nil).want(t, http.StatusNotFound)
-		// Neither does a manifest that was refused count as a referrer.
-		_, subject := random(t, 8)
-		content = c.image(t, func(m *ocispec.Manifest) {
-			m.Layers[0].Digest = none
-			m.Subject = &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: subject, Size: 1}
-		})
-		c.put(t, "code-5", content).want(t, http.StatusBadRequest, http.StatusNotFound)
-		if index, _ := c.list(t, c.path("referrers", subject.String())); len(index.Manifests) != 0 {
-			t.Errorf("it is a referrer: %+v", index.Manifests)
-		}
-	})
-	t.Run("code-6 MANIFEST_INVALID", func(t *testing.T) {
-		for _, content := range []string{"", "{", "[]", "{}", `{"schemaVersion":1}`, `{"schemaVersion":2}`,
-			`{"schemaVersion":2,"mediaType":"application/vnd.example"}`,
-			`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`,
-			`{"schemaVersion":2,"config":{"digest":"../../x"},"layers":[]}`,
-		} {
-			c.put(t, "code-6", []byte(content)).want(t, http.StatusBadRequest).wantCode(t, "MANIFEST_INVALID")
-		}
-	})
-	t.Run("code-7 MANIFEST_UNKNOWN", func(t *testing.T) {
-		c.send(t, "GET", c.path("manifests", none.String()), nil).want(t, http.StatusNotFound).wantCode(t, "MANIFEST_UNKNOWN")
-		c.send(t, "DELETE", c.path("manifests", none.String()), nil).want(t, http.StatusNotFound).wantCode(t, "MANIFEST_UNKNOWN")
-	})
+	c.manifestErrors(t, none)
 	t.Run("code-8 NAME_INVALID", func(t *testing.T) {
 		for _, name := range []string{"Upper", "a__-b", "-a", "a..b", "a/-", "a%2fb/C"} {
 			c.send(t, "GET", "/v2/"+name+"/tags/list", nil).want(t, http.StatusBadRequest, http.StatusNotFound).wantCode(t, "NAME_INVALID")
@@ -93,6 +66,39 @@ func (c *client) errors(t *testing.T) {
 			c.send(t, "POST", p, nil).want(t, http.StatusAccepted)
 		}
 		c.send(t, "POST", p, nil).want(t, http.StatusTooManyRequests).wantCode(t, "TOOMANYREQUESTS")
+	})
+}
+
+// manifestErrors are those of manifests; none is the digest of nothing that is
+// there.
+func (c *client) manifestErrors(t *testing.T, none digest.Digest) {
+	t.Run("code-5 MANIFEST_BLOB_UNKNOWN", func(t *testing.T) {
+		content := c.image(t, func(m *ocispec.Manifest) { m.Layers[0].Digest = none })
+		c.put(t, "code-5", content).want(t, http.StatusBadRequest, http.StatusNotFound).wantCode(t, "MANIFEST_BLOB_UNKNOWN")
+		c.send(t, "GET", c.path("manifests/code-5"), nil).want(t, http.StatusNotFound)
+		// Neither does a manifest that was refused count as a referrer.
+		_, subject := random(t, 8)
+		content = c.image(t, func(m *ocispec.Manifest) {
+			m.Layers[0].Digest = none
+			m.Subject = &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: subject, Size: 1}
+		})
+		c.put(t, "code-5", content).want(t, http.StatusBadRequest, http.StatusNotFound)
+		if index, _ := c.list(t, c.path("referrers", subject.String())); len(index.Manifests) != 0 {
+			t.Errorf("it is a referrer: %+v", index.Manifests)
+		}
+	})
+	t.Run("code-6 MANIFEST_INVALID", func(t *testing.T) {
+		for _, content := range []string{"", "{", "[]", "{}", `{"schemaVersion":1}`, `{"schemaVersion":2}`,
+			`{"schemaVersion":2,"mediaType":"application/vnd.example"}`,
+			`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`,
+			`{"schemaVersion":2,"config":{"digest":"../../x"},"layers":[]}`,
+		} {
+			c.put(t, "code-6", []byte(content)).want(t, http.StatusBadRequest).wantCode(t, "MANIFEST_INVALID")
+		}
+	})
+	t.Run("code-7 MANIFEST_UNKNOWN", func(t *testing.T) {
+		c.send(t, "GET", c.path("manifests", none.String()), nil).want(t, http.StatusNotFound).wantCode(t, "MANIFEST_UNKNOWN")
+		c.send(t, "DELETE", c.path("manifests", none.String()), nil).want(t, http.StatusNotFound).wantCode(t, "MANIFEST_UNKNOWN")
 	})
 }
 
