@@ -3,11 +3,13 @@ package release_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-cd/fairway/internal/core/fence"
 	"github.com/fairway-cd/fairway/internal/release"
@@ -98,5 +100,68 @@ func TestFencedActions(t *testing.T) {
 	rec, err := openWith(&gate{}, "").Upgrade(t.Context(), chartOf(web("1.1.0")), map[string]any{"color": "green"}, false, short)
 	if err != nil || rec.Version != 2 || data(t, "fenced", "web-config", "color") != "green" {
 		t.Errorf("the successor: %+v, %v", rec, err)
+	}
+}
+
+// slow is a fence that holds for n writes, the last of which is on its way for
+// so long that a successor has come and written meanwhile.
+type slow struct {
+	n         atomic.Int64
+	successor func()
+}
+
+func (s *slow) Holds() bool {
+	left := s.n.Add(-1)
+	if left == 0 {
+		s.successor()
+	}
+	return left >= 0
+}
+
+// What was sent while the fence held, and lands after the successor has
+// written, goes over nothing of the successor's, whichever request it is.
+func TestLateRequests(t *testing.T) {
+	namespace(t, "late")
+	c, err := release.New(cluster.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := release.Target{Name: "web", Namespace: "late", Storage: "late"}
+	if _, err := open(t, "web", "late").Install(t.Context(), chartOf(web("1.0.0")), map[string]any{"color": "blue"}, short); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for n := int64(1); ; n++ {
+		if n > 20 {
+			t.Fatal("no upgrade came to its end")
+		}
+		f := &slow{successor: func() {
+			_, err := cluster.Client.CoreV1().ConfigMaps("late").Patch(t.Context(), "web-config", types.MergePatchType, fmt.Appendf(nil, `{"data":{"color":"successor %d"}}`, n), metav1.PatchOptions{})
+			if err != nil {
+				t.Error(err)
+			}
+		}}
+		f.n.Store(n)
+		r, err := c.Release(fence.With(t.Context(), f), target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = r.Upgrade(t.Context(), chartOf(web("1.1.0")), map[string]any{"color": fmt.Sprint("late ", n)}, false, short)
+		if err == nil {
+			if f.n.Load() < 0 {
+				t.Error("an upgrade was done by who is not responsible")
+			}
+			break
+		}
+		refused++
+		if got := data(t, "late", "web-config", "color"); got != fmt.Sprint("successor ", n) {
+			t.Errorf("request %d: the color is %q", n, got)
+		}
+		if last, err := open(t, "web", "late").Last(t.Context()); err != nil || open(t, "web", "late").Unlock(last) != nil {
+			t.Fatal(err)
+		}
+	}
+	if refused < 3 {
+		t.Errorf("%d requests were tried, want at least the record, the object, and the record again", refused)
 	}
 }

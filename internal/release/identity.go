@@ -2,6 +2,7 @@ package release
 
 import (
 	"fmt"
+	"net/http"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/discovery"
@@ -65,12 +66,14 @@ func identityOf(g *getter) (*identity, error) {
 }
 
 // fenced is the configuration with a fence around each request, where there is
-// one.
+// one, and with each write bound to what is there.
 func fenced(cfg *rest.Config, f fence.Fence) *rest.Config {
 	if f == nil {
 		return cfg
 	}
 	cfg = rest.CopyConfig(cfg)
+	cfg.ContentType = "application/json" // what decided reads
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &decided{next} })
 	cfg.Wrap(fence.Bound(f))
 	return cfg
 }
