@@ -33,10 +33,14 @@ type kind struct {
 	// synced: the watch has shown all that there is.
 	synced  bool
 	started bool
-	// doubts are the objects that are to be asked for, asked those of which the
-	// answer is awaited. What the watch shows meanwhile is newer than that.
-	doubts, asked map[kube.Key]bool
-	doubted       chan struct{}
+	// doubts are the objects that are to be asked for, asked those of which an
+	// answer is awaited, by the number of the last question: no answer but to
+	// that one counts, and none once the watch has shown something newer, or
+	// there is another doubt.
+	doubts  map[kube.Key]bool
+	asked   map[kube.Key]uint64
+	asks    uint64
+	doubted chan struct{}
 }
 
 var _ kube.Sink[*projection] = (*kind)(nil)
@@ -44,7 +48,7 @@ var _ kube.Sink[*projection] = (*kind)(nil)
 func newKind(c *Cluster, ref core.ObjectRef) *kind {
 	return &kind{
 		cluster: c, ref: core.ObjectRef{Group: ref.Group, Version: ref.Version, Kind: ref.Kind},
-		objects: map[kube.Key]*projection{}, doubts: map[kube.Key]bool{}, asked: map[kube.Key]bool{}, doubted: make(chan struct{}, 1),
+		objects: map[kube.Key]*projection{}, doubts: map[kube.Key]bool{}, asked: map[kube.Key]uint64{}, doubted: make(chan struct{}, 1),
 	}
 }
 
@@ -200,7 +204,7 @@ func (k *kind) confirm(key kube.Key) {
 // confirms asks for the objects in doubt.
 func (k *kind) confirms(ctx context.Context, m *meta.RESTMapping) {
 	for {
-		key, ok := k.takeDoubt()
+		key, ask, ok := k.takeDoubt()
 		if !ok {
 			select {
 			case <-ctx.Done():
@@ -213,9 +217,9 @@ func (k *kind) confirms(ctx context.Context, m *meta.RESTMapping) {
 		obj, err := k.cluster.client.In(m, key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
 		switch {
 		case err == nil:
-			k.Set(key, k.cluster.project(obj))
+			k.there(key, ask, k.cluster.project(obj))
 		case apierrors.IsNotFound(err):
-			k.gone(key)
+			k.gone(key, ask)
 		case ctx.Err() != nil:
 			return
 		default:
@@ -230,15 +234,36 @@ func (k *kind) confirms(ctx context.Context, m *meta.RESTMapping) {
 	}
 }
 
-func (k *kind) takeDoubt() (kube.Key, bool) {
+func (k *kind) takeDoubt() (_ kube.Key, ask uint64, ok bool) {
 	k.cluster.mu.Lock()
 	defer k.cluster.mu.Unlock()
 	for key := range k.doubts {
 		delete(k.doubts, key)
-		k.asked[key] = true
-		return key, true
+		k.asks++
+		k.asked[key] = k.asks
+		return key, k.asks, true
 	}
-	return kube.Key{}, false
+	return kube.Key{}, 0, false
+}
+
+// counts says whether the answer to a question is still news, and that it was
+// answered. The mutex is held.
+func (k *kind) counts(key kube.Key, ask uint64) bool {
+	if k.asked[key] != ask {
+		return false
+	}
+	delete(k.asked, key)
+	return !k.doubts[key]
+}
+
+// there notes that an object was found.
+func (k *kind) there(key kube.Key, ask uint64, p *projection) {
+	k.cluster.mu.Lock()
+	defer k.cluster.mu.Unlock()
+	if k.counts(key, ask) {
+		k.noteForeign(key, k.objects[key], p)
+		k.set(key, p)
+	}
 }
 
 // absent is what is known of an object that is gone, but for the version that
@@ -246,13 +271,12 @@ func (k *kind) takeDoubt() (kube.Key, bool) {
 var absent = projection{drift: Deleted, health: core.Missing, message: "is not there"}
 
 // gone notes the end of an object.
-func (k *kind) gone(key kube.Key) {
+func (k *kind) gone(key kube.Key, ask uint64) {
 	k.cluster.mu.Lock()
 	defer k.cluster.mu.Unlock()
-	if !k.asked[key] {
+	if !k.counts(key, ask) {
 		return
 	}
-	delete(k.asked, key)
 	if len(k.cluster.watchers[k.key(key)]) == 0 {
 		delete(k.objects, key)
 		return

@@ -38,11 +38,12 @@ func TestLateAnswer(t *testing.T) {
 	// The watch shows its end; while it is asked for, the answer to the write
 	// before that comes.
 	k.Delete(key)
-	if _, ok := k.takeDoubt(); !ok {
+	_, ask, ok := k.takeDoubt()
+	if !ok {
 		t.Fatal("its end is not asked for")
 	}
 	c.Observe(answer("7"))
-	k.gone(key)
+	k.gone(key, ask)
 	if got := drift(); got != Deleted {
 		t.Errorf("an answer that came while it was asked for has made it %q", got)
 	}
