@@ -16,7 +16,6 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/go-logr/logr"
-	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/fairway-cd/fairway/internal/core"
@@ -230,13 +229,33 @@ func (c *Cached) save(file string, v any) error {
 	}
 	packed := encoder.EncodeAll(data, nil)
 	sum := sha256.Sum256(packed)
-	if err := renameio.WriteFile(file, append(sum[:], packed...), 0o600); err != nil {
+	if err := replace(file, append(sum[:], packed...)); err != nil {
 		return fmt.Errorf("write the render cache: %w", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.size += int64(sha256.Size + len(packed)); c.size > c.limits.MaxBytes {
 		return c.sweep()
+	}
+	return nil
+}
+
+// replace puts a file in the place of another one, whole or not at all while
+// the machine runs. It is not synced: what a power loss leaves of it does not
+// have its sum, and is rendered again.
+func replace(file string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(f.Name())
+		return err
+	}
+	if err := os.Rename(f.Name(), file); err != nil {
+		_ = os.Remove(f.Name())
+		return err
 	}
 	return nil
 }
