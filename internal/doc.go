@@ -2,7 +2,7 @@
 //
 //	 1  git       the truth: mirrors, smart HTTP server, objects without a work tree
 //	 2  pipeline  workflow files → jobs → steps                        (to come)
-//	 3  build     source → image, on BuildKit                          (to come)
+//	 3  build     source → image, on BuildKit, in a process of its own
 //	 4  registry  images and their evidence: OCI over HTTP
 //	 5  manifest  a new digest → a commit in the deployment repository (to come)
 //	 6  render    Git tree → objects: kustomize, Helm, plain

@@ -66,8 +66,8 @@ Exit codes: 0 it worked; 1 it failed (for diff: there is a difference);
 	}
 	add("instance", newUpCommand(g), newDownCommand(g), newStatusCommand(g), newUICommand(g), newKubectlCommand(g),
 		newResumeCommand(g), newBackupCommand(g), newRestoreCommand(g))
-	root.AddCommand(newServeCommand(g), newControllerCommand(g), newCredentialCommand(), newDocsCommand(root), newRenderWorkerCommand())
-	add("store", newRepoCommand(g), newImageCommand(g), newTokenCommand(g), newLoginCommand(g), newLogoutCommand(g))
+	root.AddCommand(newServeCommand(g), newControllerCommand(g), newCredentialCommand(), newDocsCommand(root), newRenderWorkerCommand(), newBuildEngineCommand())
+	add("store", newRepoCommand(g), newBuildCommand(g), newImageCommand(g), newTokenCommand(g), newLoginCommand(g), newLogoutCommand(g))
 	apps := newAppCommand(g.restConfig, g.api)
 	g.addServerFlag(apps)
 	sets := newAppSetCommand(g.restConfig, g.api)

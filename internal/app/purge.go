@@ -10,7 +10,7 @@ import (
 
 // parts are all that an instance has in its directory.
 func parts() []string {
-	return []string{"cluster", "git", "registry", "render", "node", "tls", "log", "run", "kubeconfig", restoreDir, configName}
+	return []string{"build", "cluster", "git", "registry", "render", "node", "tls", "log", "run", "kubeconfig", restoreDir, configName}
 }
 
 // NotAnInstanceError says that a directory is not an instance's.

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/fairway-cd/fairway/internal/build"
 )
 
 // Step is one line of a start's progress.
@@ -228,6 +230,9 @@ func (i *Instance) Stop(ctx context.Context) (wasRunning bool, err error) {
 		}
 	}
 	if err := i.cleanNode(ctx); err != nil {
+		return pid != 0, err
+	}
+	if err := (build.Engine{Root: i.path("build")}).Stop(ctx); err != nil {
 		return pid != 0, err
 	}
 	return pid != 0, os.RemoveAll(i.path("run"))
