@@ -331,6 +331,11 @@ func (k *kustomizationRun) announce(ctx context.Context, t *target, resumed bool
 	if k.checks() && !resumed && t.digest != k.deployed && !k.wasReady(t) {
 		k.setProgressing(t.revisions[0].String())
 	}
+	if k.wasReady(t) {
+		// Nothing is attempted before something is found to be to do: whoever
+		// takes over thousands would write twice to each.
+		k.status.LastAttemptedRevision = k.k.Status.LastAttemptedRevision
+	}
 	inventory := k.inventory()
 	if fresh := k.planned(t.objects.list(), k.delivery.options.Namespace, inventory); len(fresh) > 0 {
 		k.setInventory(append(inventory, fresh...))
@@ -366,7 +371,7 @@ func (k *kustomizationRun) applied(ctx context.Context, t *target, outcome *depl
 	revision := t.revisions[0].String()
 	metadata := t.metadata(revision, took)
 	if err != nil {
-		k.deployed = ""
+		k.deployed, k.status.LastAttemptedRevision = "", revision
 		reason := meta.ReconciliationFailedReason
 		var object *deploy.ObjectError
 		switch {
