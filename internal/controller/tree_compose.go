@@ -45,7 +45,7 @@ func (t *sparseTree) List(ctx context.Context, name string) ([]core.TreeEntry, e
 		return nil, notSparse("list", name)
 	}
 	all, err := t.Tree.List(ctx, name)
-	return slices.DeleteFunc(all, func(e core.TreeEntry) bool { return !t.left(path.Join(name, e.Name), e.Mode.IsDir()) }), err
+	return slices.DeleteFunc(slices.Clone(all), func(e core.TreeEntry) bool { return !t.left(path.Join(name, e.Name), e.Mode.IsDir()) }), err
 }
 
 func (t *sparseTree) Read(ctx context.Context, name string) ([]byte, error) {
@@ -116,6 +116,7 @@ func (t *composedTree) List(ctx context.Context, name string) ([]core.TreeEntry,
 	if err != nil {
 		return nil, err
 	}
+	list = slices.Clone(list)
 	at, there := slices.BinarySearchFunc(list, child, func(e core.TreeEntry, s string) int { return strings.Compare(e.Name, s) })
 	if there {
 		list[at] = e

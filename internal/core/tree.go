@@ -17,7 +17,8 @@ import (
 type Tree interface {
 	// Entry returns what stands at path.
 	Entry(ctx context.Context, path string) (TreeEntry, error)
-	// List returns the entries of the directory at path, sorted by name.
+	// List returns the entries of the directory at path, sorted by name. They
+	// are not the caller's to change.
 	List(ctx context.Context, path string) ([]TreeEntry, error)
 	// Read returns the content of the file at path, or a link's target.
 	// A file over the implementation's limit is a *TooLargeError.

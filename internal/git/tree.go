@@ -66,7 +66,7 @@ func (t *tree) List(ctx context.Context, name string) ([]core.TreeEntry, error) 
 	if err != nil {
 		return nil, &fs.PathError{Op: "list", Path: name, Err: err}
 	}
-	return slices.Clone(entries), nil
+	return entries, nil
 }
 
 func (t *tree) Read(ctx context.Context, name string) ([]byte, error) {

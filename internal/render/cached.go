@@ -46,6 +46,8 @@ type Cached struct {
 	dir    string
 	limits CacheLimits
 	decode cbor.DecMode
+	// encoder is made once: it costs more than what it packs.
+	encoder *zstd.Encoder
 
 	mu   sync.Mutex // guards what follows, and sweep
 	size int64
@@ -74,7 +76,11 @@ func NewCached(next Renderer, dir string, limits CacheLimits) (*Cached, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cached{next: next, dir: dir, limits: limits, decode: decode, memory: map[string]stored{}}
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, err
+	}
+	c := &Cached{next: next, dir: dir, limits: limits, decode: decode, encoder: encoder, memory: map[string]stored{}}
 	for _, sub := range []string{indexDir, objectDir} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make the render cache: %w", err)
@@ -223,11 +229,7 @@ func (c *Cached) save(file string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", filepath.Base(file), err)
 	}
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err != nil {
-		return err
-	}
-	packed := encoder.EncodeAll(data, nil)
+	packed := c.encoder.EncodeAll(data, nil)
 	sum := sha256.Sum256(packed)
 	if err := replace(file, append(sum[:], packed...)); err != nil {
 		return fmt.Errorf("write the render cache: %w", err)

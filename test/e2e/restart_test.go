@@ -119,7 +119,7 @@ func TestRestartWritesNothing(t *testing.T) {
 		files["children/"+app+"/service.yaml"] = service(app)
 		files["children/"+app+"/deploy.yaml"] = deployment(app, 1)
 	}
-	i.repository(t, "all", files)
+	all := i.repository(t, "all", files)
 	dir := i.repository(t, "marker", map[string]string{"app/cm.yaml": configMap("marker", "one")})
 	i.apply(t, application("root", base+"/all.git", "apps", "argocd"))
 	i.apply(t, application("marker", base+"/marker.git", "app", "marker"))
@@ -138,6 +138,8 @@ func TestRestartWritesNothing(t *testing.T) {
 	}
 	settled()
 	const kinds = "configmaps,services,deployments.apps"
+	i.push(t, all, map[string]string{"README": "of no concern to any of them"})
+	i.want(t, i.git(t, all, "rev-parse", "HEAD"), "get", "gitrepository", "flux", "-n", "default", "-o", "jsonpath={.status.artifact.revision}")
 	before := i.versions(t, kinds)
 	for n := range 3 {
 		if n == 1 { // by force, too
