@@ -139,7 +139,7 @@ func TestRestartWritesNothing(t *testing.T) {
 	settled()
 	const kinds = "configmaps,services,deployments.apps"
 	i.push(t, all, map[string]string{"README": "of no concern to any of them"})
-	i.want(t, i.git(t, all, "rev-parse", "HEAD"), "get", "gitrepository", "flux", "-n", "default", "-o", "jsonpath={.status.artifact.revision}")
+	i.want(t, "main@sha1:"+i.git(t, all, "rev-parse", "HEAD"), "get", "gitrepository", "flux", "-n", "default", "-o", "jsonpath={.status.artifact.revision}")
 	before := i.versions(t, kinds)
 	for n := range 3 {
 		if n == 1 { // by force, too
