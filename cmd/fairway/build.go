@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/fairway-cd/fairway/internal/app"
 	"github.com/fairway-cd/fairway/internal/build"
+	"github.com/fairway-cd/fairway/internal/build/detect"
 )
 
 // buildOptions are those of `fairway build`.
@@ -32,6 +34,8 @@ type buildOptions struct {
 	progress string
 	network  string
 	output   string
+	explain  bool
+	detect   detect.Options
 }
 
 func newBuildCommand(g *globals) *cobra.Command {
@@ -46,10 +50,14 @@ is shown on stderr; stdout is one line, the image by its digest. The same source
 makes the same image, byte for byte: every time in it is that of the commit, or
 SOURCE_DATE_EPOCH.
 
+Without a Dockerfile it is detected what the project is: Go, Node, Python or Java.
+So far that can be looked at only, with --explain, and not be built.
+
 Exit codes: 0 it was built; 1 it was not; 2 the command line is wrong.`,
 		Example: `  fairway build -t web-app:v1 --push .
   fairway build -f build/Dockerfile --target test .
   fairway build --output type=oci,dest=web-app.tar .
+  fairway build --explain .
   fairway build --secret id=token,src=token.txt --build-arg VERSION=1.2 -t web-app:v1 --push .`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,6 +83,9 @@ Exit codes: 0 it was built; 1 it was not; 2 the command line is wrong.`,
 	f.BoolVar(&o.request.NoCache, "no-cache", false, "run every step anew")
 	f.StringArrayVar(&o.outputs, "output", nil, "type=oci|docker|tar,dest=FILE or type=local,dest=DIRECTORY")
 	f.StringVar(&o.progress, "progress", "auto", "auto, plain, json or quiet")
+	f.BoolVar(&o.explain, "explain", false, "say what was found and what would be done, and build nothing")
+	f.StringVar((*string)(&o.detect.As), "as", "", "what the project is, where its files leave that open: go, node, python or java")
+	f.StringVar(&o.detect.Target, "go-target", "", "the main package of a Go module, as ./cmd/server")
 	f.BoolVar(&o.insecure, "insecure", false, "push with plain HTTP, and to any certificate")
 	f.StringVarP(&o.output, "format", "o", "", "how the result is printed: json or yaml")
 	return cmd
@@ -83,6 +94,9 @@ Exit codes: 0 it was built; 1 it was not; 2 the command line is wrong.`,
 func (o *buildOptions) run(cmd *cobra.Command) error {
 	if err := o.read(cmd.Context()); err != nil {
 		return err
+	}
+	if plan, err := build.Explain(o.request, o.detect); o.explain || plan != nil && plan.Project != nil || err != nil {
+		return o.explained(cmd, plan, err)
 	}
 	inst, err := o.buildInstance()
 	if err != nil {
@@ -106,6 +120,31 @@ func (o *buildOptions) run(cmd *cobra.Command) error {
 		}
 		if len(res.Names) == 0 && res.Digest != "" {
 			fmt.Fprintln(t, res.Digest)
+		}
+	})
+}
+
+// explained prints the plan; where that is not what was asked for, it is one that
+// cannot be built.
+func (o *buildOptions) explained(cmd *cobra.Command, plan *build.Plan, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case !o.explain:
+		return withHint(fmt.Errorf("%s is a project of the kind %s, which is not built without a Dockerfile yet", o.request.Context, plan.Project.Kind),
+			"write a Dockerfile; 'fairway build --explain' shows what was found")
+	}
+	return printData(cmd.OutOrStdout(), o.output, plan, func(t *tabwriter.Writer) {
+		if p := plan.Project; p != nil {
+			fmt.Fprintf(t, "DETECT\t%s: %s\n", p.Kind, strings.Join(p.Signs, ", "))
+			fmt.Fprintf(t, "RESTORE\t%s\n", strings.Join(p.Restore, " "))
+			fmt.Fprintf(t, "BUILD\t%s\n", strings.Join(p.Build, " "))
+			fmt.Fprintf(t, "START\t%s\t(%s)\n", cmp.Or(p.Shell, strings.Join(p.Start, " ")), p.StartFrom)
+			return
+		}
+		fmt.Fprintf(t, "DOCKERFILE\t%s\n", plan.Dockerfile)
+		for i, s := range plan.Stages {
+			fmt.Fprintf(t, "STAGE %d\tFROM %s\t%s\t%d steps\n", i+1, s.From, s.Name, s.Steps)
 		}
 	})
 }

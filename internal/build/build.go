@@ -153,10 +153,7 @@ func (b *Builder) Build(ctx context.Context, r Request, p Progress) (*Result, er
 
 // options is the request in BuildKit's words.
 func (b *Builder) options(r Request) (*client.SolveOpt, error) {
-	dockerfile := r.Dockerfile
-	if dockerfile == "" {
-		dockerfile = filepath.Join(r.Context, "Dockerfile")
-	}
+	dockerfile := r.dockerfile()
 	if err := readable(r.Context, dockerfile); err != nil {
 		return nil, err
 	}

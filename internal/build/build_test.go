@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/fairway-cd/fairway/internal/build"
+	"github.com/fairway-cd/fairway/internal/build/detect"
 	"github.com/fairway-cd/fairway/internal/build/engine"
 	"github.com/fairway-cd/fairway/internal/testkit"
 )
@@ -355,4 +356,31 @@ func running(program string) bool {
 		}
 	}
 	return false
+}
+
+// What would be done is said, and nothing is done: it needs no engine.
+func TestExplain(t *testing.T) {
+	dir := source(t, map[string]string{"Dockerfile": everything})
+	plan, err := build.Explain(build.Request{Context: dir}, detect.Options{})
+	if err != nil || len(plan.Stages) != 2 || plan.Stages[0] != (build.Stage{Name: "made", From: "scratch", Steps: 4}) {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	dir = source(t, map[string]string{"package.json": `{"main": "x.js"}`})
+	if plan, err = build.Explain(build.Request{Context: dir}, detect.Options{}); err != nil || plan.Project == nil || plan.Project.Kind != detect.Node {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	// A link that leads out of the context is no file of the project's.
+	dir = source(t, nil)
+	if err := os.Symlink("/etc/hostname", filepath.Join(dir, "go.mod")); err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = build.Explain(build.Request{Context: dir}, detect.Options{}); err == nil {
+		t.Errorf("%+v", plan)
+	}
+	for name, dockerfile := range map[string]string{"no instruction": "FROM scratch\nCOPYY a b\n", "empty": ""} {
+		dir = source(t, map[string]string{"Dockerfile": dockerfile})
+		if plan, err = build.Explain(build.Request{Context: dir}, detect.Options{}); err == nil {
+			t.Errorf("%s: %+v", name, plan)
+		}
+	}
 }
