@@ -137,9 +137,13 @@ func (o *buildOptions) explained(cmd *cobra.Command, plan *build.Plan, err error
 	return printData(cmd.OutOrStdout(), o.output, plan, func(t *tabwriter.Writer) {
 		if p := plan.Project; p != nil {
 			fmt.Fprintf(t, "DETECT\t%s: %s\n", p.Kind, strings.Join(p.Signs, ", "))
-			fmt.Fprintf(t, "RESTORE\t%s\n", strings.Join(p.Restore, " "))
-			fmt.Fprintf(t, "BUILD\t%s\n", strings.Join(p.Build, " "))
-			fmt.Fprintf(t, "START\t%s\t(%s)\n", cmp.Or(p.Shell, strings.Join(p.Start, " ")), p.StartFrom)
+			for _, phase := range [][2]string{
+				{"RESTORE", strings.Join(p.Restore, " ")}, {"BUILD", strings.Join(p.Build, " ")}, {"START", cmp.Or(p.Shell, strings.Join(p.Start, " "))},
+			} {
+				if phase[1] != "" {
+					fmt.Fprintf(t, "%s\t%s\n", phase[0], phase[1])
+				}
+			}
 			return
 		}
 		fmt.Fprintf(t, "DOCKERFILE\t%s\n", plan.Dockerfile)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,7 +22,7 @@ import (
 // A replica's metrics are for who has a token, so off loopback they are served
 // with TLS.
 func TestReplicasAreServedWithTLSOffLoopback(t *testing.T) {
-	port := freePort(t)
+	port := freePort()
 	replica := startReplica(t, "listening", "--namespace", cluster.Namespace(t), "--listen", ":"+port)
 	ca := filepath.Join(filepath.Dir(replica.log), "data", "tls", "ca.crt")
 	client := &http.Client{Transport: &http.Transport{}}
@@ -58,7 +57,7 @@ func TestReplicasAreServedWithTLSOffLoopback(t *testing.T) {
 
 // On loopback nobody listens in.
 func TestReplicasAreServedPlainOnLoopback(t *testing.T) {
-	port := freePort(t)
+	port := freePort()
 	startReplica(t, "local", "--namespace", cluster.Namespace(t), "--listen", "127.0.0.1:"+port)
 	testkit.Eventually(t, "the replica to answer", func() error {
 		_, err := ask(t, http.DefaultClient, "http://127.0.0.1:"+port+"/healthz", "", http.StatusOK)
@@ -111,16 +110,4 @@ func scraper(t *testing.T) string {
 	return answer.Status.Token
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
+func freePort() string { return fmt.Sprint(testkit.FreePort()) }
