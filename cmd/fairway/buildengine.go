@@ -37,11 +37,7 @@ func newBuildEngineCommand() *cobra.Command {
 				plain := true
 				o.Registries[mirror] = config.RegistryConfig{PlainHTTP: &plain}
 			}
-			ln, err := engine.Listen(o.Root)
-			if err != nil {
-				return err
-			}
-			return engine.Serve(cmd.Context(), ln, o)
+			return engine.Serve(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().StringVar(&o.Root, "root", "", "directory of the engine")

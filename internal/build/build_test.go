@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,6 +23,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-cd/fairway/internal/build"
 	"github.com/fairway-cd/fairway/internal/build/detect"
@@ -41,13 +44,9 @@ func TestMain(m *testing.M) {
 }
 
 func serve(root string) error {
-	ln, err := engine.Listen(root)
-	if err != nil {
-		return err
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	return engine.Serve(ctx, ln, engine.Options{Root: root, Runtime: os.Getenv("FAIRWAY_RUNC"), Idle: 3 * time.Second})
+	return engine.Serve(ctx, engine.Options{Root: root, Runtime: os.Getenv("FAIRWAY_RUNC"), Idle: 3 * time.Second})
 }
 
 // runtime is the runc that make build has made, or the machine's.
@@ -83,6 +82,9 @@ func builder(t *testing.T) *build.Builder {
 		defer cancel()
 		if err := b.Engine.Stop(ctx); err != nil {
 			t.Error(err)
+		}
+		if log, err := os.ReadFile(filepath.Join(root, "engine.log")); t.Failed() {
+			t.Logf("the engine's log: %s, %v", log, err)
 		}
 		if err := os.RemoveAll(root); err != nil {
 			t.Error(err)
@@ -348,14 +350,22 @@ func TestCancel(t *testing.T) {
 }
 
 // running says whether a process of this program is there.
-func running(program string) bool {
+func running(program string) bool { return len(processes(program)) > 0 }
+
+// processes are those that have this among their arguments.
+func processes(arg string) []int {
+	var pids []int
 	links, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, l := range links {
-		if data, err := os.ReadFile(l); err == nil && bytes.HasPrefix(data, []byte(program+"\x00")) {
-			return true
+		data, err := os.ReadFile(l)
+		if err != nil || !slices.Contains(strings.Split(string(data), "\x00"), arg) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(l))); err == nil {
+			pids = append(pids, pid)
 		}
 	}
-	return false
+	return pids
 }
 
 // What would be done is said, and nothing is done: it needs no engine.
@@ -382,5 +392,35 @@ func TestExplain(t *testing.T) {
 		if plan, err = build.Explain(build.Request{Context: dir}, detect.Options{}); err == nil {
 			t.Errorf("%s: %+v", name, plan)
 		}
+	}
+}
+
+// Who comes at the same time, and after an engine that was killed, gets the one
+// engine that there is.
+func TestTogether(t *testing.T) {
+	b := builder(t)
+	dir := source(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY probe /p\n"})
+	for range 2 {
+		var group errgroup.Group
+		for range 6 {
+			group.Go(func() error {
+				_, err := b.Build(t.Context(), build.Request{Context: dir}, build.Progress{Out: io.Discard, Mode: "quiet"})
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Error(err)
+		}
+		for _, pid := range processes(b.Engine.Root) {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
+		}
+		testkit.Eventually(t, "the engine to be gone", func() error {
+			if pids := processes(b.Engine.Root); len(pids) > 0 {
+				return fmt.Errorf("%d is there", pids)
+			}
+			return nil
+		})
 	}
 }

@@ -11,7 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/moby/buildkit/client"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // EngineCommand is what our own program is started with to be an engine.
@@ -36,6 +39,17 @@ const startTimeout = 20 * time.Second
 // Connect returns a client of the engine, which is started where none answers.
 // It outlives us, and ends by itself when nobody needs it any more.
 func (e Engine) Connect(ctx context.Context) (*client.Client, error) {
+	const tries = 3
+	for try := 1; ; try++ {
+		c, err := e.connect(ctx)
+		// The socket of one that is just ending takes connections still.
+		if err == nil || status.Code(err) != codes.Unavailable || try == tries {
+			return c, err
+		}
+	}
+}
+
+func (e Engine) connect(ctx context.Context) (*client.Client, error) {
 	path := filepath.Join(e.Root, socket)
 	if !answers(path) {
 		if err := e.start(ctx, path); err != nil {
@@ -44,6 +58,10 @@ func (e Engine) Connect(ctx context.Context) (*client.Client, error) {
 	}
 	c, err := client.New(ctx, "unix://"+path)
 	if err != nil {
+		return nil, fmt.Errorf("connect to the build engine: %w", err)
+	}
+	if _, err := c.Info(ctx); err != nil {
+		c.Close()
 		return nil, fmt.Errorf("connect to the build engine: %w", err)
 	}
 	return c, nil
@@ -86,16 +104,25 @@ func (e Engine) start(ctx context.Context, path string) error {
 			_ = cmd.Process.Kill()
 			return &EngineError{Log: logPath, Err: context.Cause(ctx)}
 		case err := <-ended:
-			if answers(path) { // another one was faster
-				return nil
+			// Another one may have been faster, and is about to answer.
+			if lock := flock.New(filepath.Join(e.Root, "lock")); free(lock) {
+				return &EngineError{Log: logPath, Err: err}
 			}
-			return &EngineError{Log: logPath, Err: err}
 		case <-time.After(5 * time.Millisecond):
 			if answers(path) {
 				return nil
 			}
 		}
 	}
+}
+
+// free says whether nobody has the lock.
+func free(lock *flock.Flock) bool {
+	ok, err := lock.TryLock()
+	if ok {
+		_ = lock.Unlock()
+	}
+	return ok || err != nil
 }
 
 // EngineError says that the build engine cannot be had.

@@ -111,7 +111,7 @@ spec:
 // that is made of what is not known yet.
 func TestRestartWritesNothing(t *testing.T) {
 	i, base := own(t)
-	files := map[string]string{"flux/cm.yaml": configMap("flux", "one"), "flux/deploy.yaml": deployment("flux", 1)}
+	files := map[string]string{}
 	for n := range 5 {
 		app := fmt.Sprintf("child-%d", n)
 		files["apps/"+app+".yaml"] = application(app, base+"/all.git", "children/"+app, "children")
@@ -119,12 +119,13 @@ func TestRestartWritesNothing(t *testing.T) {
 		files["children/"+app+"/service.yaml"] = service(app)
 		files["children/"+app+"/deploy.yaml"] = deployment(app, 1)
 	}
-	all := i.repository(t, "all", files)
+	i.repository(t, "all", files)
+	read := i.repository(t, "read", map[string]string{"flux/cm.yaml": configMap("flux", "one"), "flux/deploy.yaml": deployment("flux", 1)})
 	dir := i.repository(t, "marker", map[string]string{"app/cm.yaml": configMap("marker", "one")})
 	i.apply(t, application("root", base+"/all.git", "apps", "argocd"))
 	i.apply(t, application("marker", base+"/marker.git", "app", "marker"))
 	i.kubectl(t, "create", "namespace", "flux")
-	i.apply(t, flux("flux", "flux", base+"/all.git", "./flux", "  wait: true\n"))
+	i.apply(t, flux("flux", "flux", base+"/read.git", "./flux", "  wait: true\n"))
 	settled := func() {
 		t.Helper()
 		i.want(t, "True", "get", "kustomization", "flux", "-n", "default", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}{.status.conditions[?(@.status=="False")].message}`)
@@ -138,8 +139,8 @@ func TestRestartWritesNothing(t *testing.T) {
 	}
 	settled()
 	const kinds = "configmaps,services,deployments.apps"
-	i.push(t, all, map[string]string{"README": "of no concern to any of them"})
-	i.want(t, "main@sha1:"+i.git(t, all, "rev-parse", "HEAD"), "get", "gitrepository", "flux", "-n", "default", "-o", "jsonpath={.status.artifact.revision}")
+	i.push(t, read, map[string]string{"README": "of no concern to the Kustomization"})
+	i.want(t, "main@sha1:"+i.git(t, read, "rev-parse", "HEAD"), "get", "gitrepository", "flux", "-n", "default", "-o", "jsonpath={.status.artifact.revision}")
 	before := i.versions(t, kinds)
 	for n := range 3 {
 		if n == 1 { // by force, too

@@ -61,18 +61,22 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("another build engine works in %s", e.Root)
 }
 
-// Serve answers BuildKit's API on the listener until ctx ends, or nobody has
-// been connected for a while. It closes the listener.
-func Serve(ctx context.Context, ln net.Listener, o Options) error {
-	defer ln.Close()
+// Serve answers BuildKit's API on the socket of its root until ctx ends, or
+// nobody has been connected for a while. Where another engine has the root it is
+// a BusyError.
+func Serve(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.Root, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the build engine: %w", err)
 	}
 	lock := flock.New(filepath.Join(o.Root, "lock"))
-	if ok, err := lock.TryLock(); err != nil {
+	// Somebody may have it for a moment, to see whether it is free.
+	locking, giveUp := context.WithTimeout(ctx, time.Second)
+	defer giveUp()
+	if ok, err := lock.TryLockContext(locking, 20*time.Millisecond); !ok {
+		if locking.Err() != nil {
+			return &BusyError{o.Root}
+		}
 		return fmt.Errorf("lock %s: %w", o.Root, err)
-	} else if !ok {
-		return &BusyError{o.Root}
 	}
 	defer func() { _ = lock.Unlock() }()
 	// What a build makes has the modes that the build says.
@@ -86,6 +90,12 @@ func Serve(ctx context.Context, ln net.Listener, o Options) error {
 		return err
 	}
 	defer parts.close()
+	// Whoever has the lock has the socket: what is there is a dead engine's.
+	ln, err := listen(filepath.Join(o.Root, Socket))
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(messageLimit), grpc.MaxSendMsgSize(messageLimit),
 		// Errors go with their types, and so with the lines that they are of.
 		grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor))
@@ -181,18 +191,10 @@ func assemble(ctx context.Context, o Options) (_ *parts, err error) {
 	return p, nil
 }
 
-// Listen returns the engine's socket below its root, which only we may open.
-// What a dead engine has left is replaced; an engine that lives is a BusyError.
-func Listen(root string) (net.Listener, error) {
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of the build engine: %w", err)
-	}
-	path := filepath.Join(root, Socket)
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, &BusyError{root}
-	} else if !errors.Is(err, os.ErrNotExist) {
-		_ = os.Remove(path)
+// listen returns a socket that only we may open.
+func listen(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the socket of an engine that is gone: %w", err)
 	}
 	old := syscall.Umask(0o177)
 	defer syscall.Umask(old)
