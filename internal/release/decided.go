@@ -99,7 +99,8 @@ func (d *decided) look(req *http.Request) (*metav1.PartialObjectMetadata, error)
 	if err != nil {
 		return nil, err
 	}
-	body, err := drain(res.Body)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", req.URL.Path, err)
 	}
