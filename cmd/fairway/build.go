@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -98,7 +99,7 @@ func (o *buildOptions) run(cmd *cobra.Command) error {
 	if plan, err := build.Explain(o.request, o.detect); o.explain || plan != nil && plan.Project != nil || err != nil {
 		return o.explained(cmd, plan, err)
 	}
-	inst, err := o.buildInstance()
+	inst, err := o.instance()
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,11 @@ func (o *buildOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return printData(cmd.OutOrStdout(), o.output, res, func(t *tabwriter.Writer) {
+	out := cmd.OutOrStdout()
+	if slices.ContainsFunc(o.request.Outputs, func(o build.Output) bool { return o.Dest == "-" }) {
+		out = cmd.ErrOrStderr() // the image itself went there
+	}
+	return printData(out, o.output, res, func(t *tabwriter.Writer) {
 		for _, n := range res.Names {
 			fmt.Fprintf(t, "%s@%s\n", withoutTag(n), res.Digest)
 		}
@@ -152,10 +157,6 @@ func (o *buildOptions) explained(cmd *cobra.Command, plan *build.Plan, err error
 		}
 	})
 }
-
-// buildInstance is the instance of the command line; where there is none its
-// directory is only where the engine is.
-func (o *buildOptions) buildInstance() (*app.Instance, error) { return o.instance() }
 
 // read takes the command line into the request.
 func (o *buildOptions) read(ctx context.Context) (err error) {

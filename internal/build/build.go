@@ -3,11 +3,9 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -222,7 +220,7 @@ func readable(dir, dockerfile string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case err != nil:
-		return &UsageError{fmt.Sprintf("the context: %v", err), "name a directory, or a Git address"}
+		return &UsageError{fmt.Sprintf("the context: %v", err), "name a directory"}
 	case !info.IsDir():
 		return &UsageError{fmt.Sprintf("the context %s is no directory", dir), "-f names the Dockerfile"}
 	}
@@ -271,8 +269,8 @@ func (b *Builder) credentials(_ context.Context, host string, _ []string, _ auth
 	}, nil
 }
 
-// export is an output in BuildKit's words. The same image in two forms has one
-// digest: OCI's media types, and every time in it the epoch.
+// export is an output in BuildKit's words. An image has OCI's media types but in
+// Docker's form, and every time in it is the epoch.
 func export(o Output) (client.ExportEntry, error) {
 	e := client.ExportEntry{Type: string(o.Kind), Attrs: map[string]string{"rewrite-timestamp": "true", "oci-mediatypes": "true"}}
 	if len(o.Names) > 0 {
@@ -338,14 +336,4 @@ func ParseOutput(s string) (Output, error) {
 		return o, &UsageError{fmt.Sprintf("the output %q does not say where to", s), "dest=PATH"}
 	}
 	return o, nil
-}
-
-func splitLines(data []byte) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for line := range bytes.Lines(data) {
-			if l := strings.TrimSpace(string(line)); l != "" && !yield(l) {
-				return
-			}
-		}
-	}
 }

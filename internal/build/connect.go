@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -150,9 +151,6 @@ func lastLine(path string) string {
 	if err != nil {
 		return ""
 	}
-	last := ""
-	for line := range splitLines(data) {
-		last = line
-	}
-	return last
+	text := strings.TrimSpace(string(data))
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }

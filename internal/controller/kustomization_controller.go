@@ -328,13 +328,13 @@ func (k *kustomizationRun) apply(ctx context.Context, t *target) (reconcile.Resu
 // announce writes what is going to be applied, before it is, and that it is
 // not ready until it is healthy.
 func (k *kustomizationRun) announce(ctx context.Context, t *target, resumed bool) error {
-	if k.checks() && !resumed && t.digest != k.deployed && !k.wasReady(t) {
-		k.setProgressing(t.revisions[0].String())
-	}
-	if k.wasReady(t) {
+	switch {
+	case k.wasReady(t):
 		// Nothing is attempted before something is found to be to do: whoever
 		// takes over thousands would write twice to each.
 		k.status.LastAttemptedRevision = k.k.Status.LastAttemptedRevision
+	case k.checks() && !resumed && t.digest != k.deployed:
+		k.setProgressing(t.revisions[0].String())
 	}
 	inventory := k.inventory()
 	if fresh := k.planned(t.objects.list(), k.delivery.options.Namespace, inventory); len(fresh) > 0 {

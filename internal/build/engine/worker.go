@@ -134,7 +134,7 @@ func policy(limit int64) []client.PruneInfo {
 		limit = 10e9
 	}
 	return []client.PruneInfo{
-		{Filter: []string{"type==source.local,type==exec.cachemount,type==source.git.checkout"}, KeepDuration: 48 * 3600e9, MaxUsedSpace: min(limit, 512e6)},
+		{Filter: []string{"type==source.local", "type==exec.cachemount", "type==source.git.checkout"}, KeepDuration: 48 * 3600e9, MaxUsedSpace: min(limit, 512e6)},
 		{MaxUsedSpace: limit},
 		{All: true, MaxUsedSpace: limit},
 	}
